@@ -1,0 +1,168 @@
+//! The C++ runtime's names: the twenty replaceable `operator new` and `operator delete` (C++17 21.6.2), as libstdc++
+//! exports them.
+//!
+//! Where there is no memory, `operator new` calls the new-handler and tries again for as long as there is one, then
+//! throws `std::bad_alloc`; the nothrow forms give null. Handler and throw are libstdc++'s, found by weak references: a
+//! program without it cannot ask for either.
+
+use core::ffi::c_void;
+
+use homing::entry;
+
+/// What the nothrow forms are passed a reference to; empty.
+#[repr(C)]
+pub struct NoThrow {
+    _empty: u8,
+}
+
+core::arch::global_asm!(".weak _ZSt15get_new_handlerv", ".weak _ZSt17__throw_bad_allocv");
+
+type Handler = unsafe extern "C-unwind" fn();
+
+/// The address of a function that may not be there.
+macro_rules! weak {
+    ($symbol:literal, $type:ty) => {{
+        let address: usize;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: loads the weak symbol's address, or 0, from the global offset table.
+        unsafe {
+            core::arch::asm!(
+                concat!("mov {}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
+                out(reg) address, options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!(
+                concat!("adrp {0}, :got:", $symbol),
+                concat!("ldr {0}, [{0}, :got_lo12:", $symbol, "]"),
+                out(reg) address, options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        // SAFETY: a function pointer or null, of that symbol's type.
+        unsafe { core::mem::transmute::<usize, Option<$type>>(address) }
+    }};
+}
+
+/// Calls the program's new-handler, which may throw; false where it has none.
+fn call_new_handler() -> bool {
+    let get = weak!("_ZSt15get_new_handlerv", unsafe extern "C" fn() -> Option<Handler>);
+    // SAFETY: `std::get_new_handler` has no preconditions.
+    let Some(handler) = get.and_then(|get| unsafe { get() }) else { return false };
+    // SAFETY: the program set it to be called in just this case (C++17 21.6.3.3).
+    unsafe { handler() };
+    true
+}
+
+/// Tries with the handler's help for as long as there is one.
+#[cold]
+extern "C-unwind" fn with_handler(allocate: impl Fn() -> *mut u8) -> *mut c_void {
+    while call_new_handler() {
+        let block = allocate();
+        if !block.is_null() {
+            return block.cast();
+        }
+    }
+    core::ptr::null_mut()
+}
+
+#[cold]
+extern "C-unwind" fn with_handler_or_throw(allocate: impl Fn() -> *mut u8) -> *mut c_void {
+    let block = with_handler(allocate);
+    if block.is_null() {
+        match weak!("_ZSt17__throw_bad_allocv", unsafe extern "C-unwind" fn() -> !) {
+            // SAFETY: throws; this function's caller is C++, which may be thrown through.
+            Some(throw) => unsafe { throw() },
+            None => std::process::abort(),
+        }
+    }
+    block
+}
+
+macro_rules! operator_new {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) = $allocate:expr, $on_failure:ident;)*) => {
+        $($(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[allow(non_snake_case)]
+        pub extern "C-unwind" fn $name($($argument: $type),*) -> *mut c_void {
+            let block = $allocate;
+            if block.is_null() {
+                return $on_failure(move || $allocate);
+            }
+            block.cast()
+        })*
+    };
+}
+
+/// `operator new` promises the alignment asked for, or the ordinary one if that is more.
+fn aligned(size: usize, align: usize) -> *mut u8 {
+    if align.is_power_of_two() { entry::memalign(align, size) } else { core::ptr::null_mut() }
+}
+
+/// A nothrow form whose handler throws gives null: the exception must not leave it. The handler is therefore not called
+/// where it could only throw: libstdc++ catches, which cannot be done here.
+fn nothing(_: impl Fn() -> *mut u8) -> *mut c_void {
+    core::ptr::null_mut()
+}
+
+operator_new! {
+    /// `operator new(size_t)`.
+    _Znwm(size: usize) = entry::malloc(size), with_handler_or_throw;
+    /// `operator new[](size_t)`.
+    _Znam(size: usize) = entry::malloc(size), with_handler_or_throw;
+    /// `operator new(size_t, align_val_t)`.
+    _ZnwmSt11align_val_t(size: usize, align: usize) = aligned(size, align), with_handler_or_throw;
+    /// `operator new[](size_t, align_val_t)`.
+    _ZnamSt11align_val_t(size: usize, align: usize) = aligned(size, align), with_handler_or_throw;
+    /// `operator new(size_t, nothrow_t const&)`.
+    _ZnwmRKSt9nothrow_t(size: usize, _nothrow: &NoThrow) = entry::malloc(size), nothing;
+    /// `operator new[](size_t, nothrow_t const&)`.
+    _ZnamRKSt9nothrow_t(size: usize, _nothrow: &NoThrow) = entry::malloc(size), nothing;
+    /// `operator new(size_t, align_val_t, nothrow_t const&)`.
+    _ZnwmSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: &NoThrow) = aligned(size, align), nothing;
+    /// `operator new[](size_t, align_val_t, nothrow_t const&)`.
+    _ZnamSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: &NoThrow) = aligned(size, align), nothing;
+}
+
+macro_rules! operator_delete {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*);)*) => {
+        $($(#[$doc])*
+        ///
+        /// # Safety
+        /// Null, or a live block that is not used any more.
+        #[unsafe(no_mangle)]
+        #[allow(non_snake_case)]
+        pub unsafe extern "C" fn $name(block: *mut c_void, $($argument: $type),*) {
+            // SAFETY: the caller's promise.
+            unsafe { entry::free(block.cast()) };
+        })*
+    };
+}
+
+operator_delete! {
+    /// `operator delete(void*)`.
+    _ZdlPv();
+    /// `operator delete[](void*)`.
+    _ZdaPv();
+    /// `operator delete(void*, nothrow_t const&)`.
+    _ZdlPvRKSt9nothrow_t(_nothrow: &NoThrow);
+    /// `operator delete[](void*, nothrow_t const&)`.
+    _ZdaPvRKSt9nothrow_t(_nothrow: &NoThrow);
+    /// `operator delete(void*, size_t)`.
+    _ZdlPvm(_size: usize);
+    /// `operator delete[](void*, size_t)`.
+    _ZdaPvm(_size: usize);
+    /// `operator delete(void*, align_val_t)`.
+    _ZdlPvSt11align_val_t(_align: usize);
+    /// `operator delete[](void*, align_val_t)`.
+    _ZdaPvSt11align_val_t(_align: usize);
+    /// `operator delete(void*, size_t, align_val_t)`.
+    _ZdlPvmSt11align_val_t(_size: usize, _align: usize);
+    /// `operator delete[](void*, size_t, align_val_t)`.
+    _ZdaPvmSt11align_val_t(_size: usize, _align: usize);
+    /// `operator delete(void*, align_val_t, nothrow_t const&)`.
+    _ZdlPvSt11align_val_tRKSt9nothrow_t(_align: usize, _nothrow: &NoThrow);
+    /// `operator delete[](void*, align_val_t, nothrow_t const&)`.
+    _ZdaPvSt11align_val_tRKSt9nothrow_t(_align: usize, _nothrow: &NoThrow);
+}

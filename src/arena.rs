@@ -1,0 +1,195 @@
+//! Arenas: what threads allocate from.
+//!
+//! An arena belongs to one node. A thread holds one through its thread-local word; when the thread ends, or is found on
+//! another node, the arena goes to the node's idle ones, whole, and another thread takes it up with all its slabs. Who
+//! *holds* an arena (its thread, or whoever holds the lock of its node while it is idle) is the owner of its slabs.
+//!
+//! - `tls`: the thread-local word
+//! - `lists`: blocks in and out, the slow paths of slabs
+//! - `outbox`, `woken`: blocks on their way home
+//! - `idle`: arenas without a thread
+//! - `enter`: re-entrancy, first use, migration, the end of a thread
+//! - `large`: blocks that are not in slabs
+//! - `emergency`: what serves a thread that is re-entered in the middle of a slow path
+
+pub(crate) mod emergency;
+pub(crate) mod enter;
+pub(crate) mod idle;
+pub(crate) mod large;
+mod lists;
+mod outbox;
+pub(crate) mod tls;
+pub(crate) mod woken;
+
+pub(crate) use lists::{Handed, count_ran_out, free_to_arena};
+
+use core::cell::Cell;
+use core::num::NonZeroU32;
+
+use crossbeam_utils::CachePadded;
+
+use crate::size_class::{CLASSES, ClassId};
+use crate::slab::{Block, Slab};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+use crate::topology::NodeIndex;
+use outbox::Outbox;
+use woken::Woken;
+
+/// An arena's number, for people and reports; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArenaId(NonZeroU32);
+
+impl ArenaId {
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+/// An arena. But for `woken`, every field is read and written only by who holds it. Zero bytes are a valid arena that
+/// has nothing, and so can be allocated from and freed to only by the slow paths.
+#[repr(C, align(4096))]
+pub(crate) struct Arena {
+    /// By class: blocks to hand out, all of the class's current slab. Always empty in checked mode.
+    fast: [Cell<Option<Block>>; CLASSES],
+    /// By class: in checked mode, what `fast` is otherwise.
+    checked: [Cell<Option<Block>>; CLASSES],
+    /// By class: the slab that blocks are taken from.
+    current: [Cell<Option<Slab>>; CLASSES],
+    /// By class: slabs that have free blocks.
+    partial: [Cell<Option<Slab>>; CLASSES],
+    /// By class: blocks that were put on the lists above, ever.
+    listed: [Cell<u64>; CLASSES],
+    outbox: Outbox,
+    /// Whether a slow path is at work: whoever comes in on top of it goes elsewhere.
+    busy: Cell<bool>,
+    /// Whether every operation takes the slow path.
+    is_checked: Cell<bool>,
+    node: Cell<NodeIndex>,
+    id: Cell<Option<ArenaId>>,
+    /// By class, a bit: a slab of the class was used up once.
+    filled: [Cell<bool>; CLASSES],
+    /// Refills since it was last looked after, and when that was.
+    refills: Cell<u32>,
+    looked_after_at: Cell<u64>,
+    next_idle: Cell<Option<&'static Arena>>,
+    /// The next of all arenas. Written before the arena is published, and constant.
+    next_of_all: Cell<Option<&'static Arena>>,
+    /// Slabs whose blocks came back from elsewhere; pushed to by any thread.
+    woken: CachePadded<Woken>,
+}
+const _: () = assert!(size_of::<Arena>() == 4096);
+
+// SAFETY: shared references go to other threads only for `woken` (atomic), for `next_of_all` (constant once published),
+// and for statistics of idle arenas under their node's lock.
+unsafe impl Sync for Arena {}
+
+/// The newest of all arenas.
+static ALL: AtomicPtr<Arena> = AtomicPtr::new(core::ptr::null_mut());
+static IDS: AtomicU32 = AtomicU32::new(0);
+
+impl Arena {
+    const fn new() -> Self {
+        Arena {
+            fast: [const { Cell::new(None) }; CLASSES],
+            checked: [const { Cell::new(None) }; CLASSES],
+            current: [const { Cell::new(None) }; CLASSES],
+            partial: [const { Cell::new(None) }; CLASSES],
+            listed: [const { Cell::new(0) }; CLASSES],
+            outbox: Outbox::new(),
+            busy: Cell::new(false),
+            is_checked: Cell::new(false),
+            node: Cell::new(NodeIndex::FIRST),
+            id: Cell::new(None),
+            filled: [const { Cell::new(false) }; CLASSES],
+            refills: Cell::new(0),
+            looked_after_at: Cell::new(0),
+            next_idle: Cell::new(None),
+            next_of_all: Cell::new(None),
+            woken: CachePadded::new(Woken::new()),
+        }
+    }
+
+    /// Makes zeroed memory an arena of the node, and puts it among all arenas.
+    fn begin(&'static self, node: NodeIndex, checked: bool) {
+        self.node.set(node);
+        self.is_checked.set(checked);
+        self.id.set(NonZeroU32::new(IDS.fetch_add(1, Ordering::Relaxed).wrapping_add(1)).map(ArenaId));
+        let own = core::ptr::from_ref(self).cast_mut();
+        let mut head = ALL.load(Ordering::Acquire);
+        loop {
+            // SAFETY: null, or an arena, which lives for ever.
+            self.next_of_all.set(unsafe { head.as_ref() });
+            match ALL.compare_exchange_weak(head, own, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// The arena's address: its name in owner words.
+    #[inline(always)]
+    pub(crate) fn address(&self) -> usize {
+        core::ptr::from_ref(self).expose_provenance()
+    }
+
+    /// The arena that an owner word names.
+    ///
+    /// # Safety
+    /// `address` came from [`address`](Self::address) of an arena made by `begin`.
+    unsafe fn at(address: usize) -> &'static Arena {
+        // SAFETY: arenas live for ever.
+        unsafe { &*core::ptr::with_exposed_provenance(address) }
+    }
+
+    /// The node it belongs to.
+    pub(crate) fn node(&self) -> NodeIndex {
+        self.node.get()
+    }
+
+    /// Takes a block of the class from the list, if there is one.
+    #[inline(always)]
+    pub(crate) fn pop(&self, class: ClassId) -> Option<Block> {
+        // SAFETY: a class's index is below `CLASSES`.
+        let list = unsafe { self.fast.get_unchecked(class.index()) };
+        let block = list.get()?;
+        list.set(block.next());
+        Some(block)
+    }
+
+    /// All arenas, newest first.
+    pub(crate) fn all() -> impl Iterator<Item = &'static Arena> {
+        // SAFETY: null, or an arena, which lives for ever.
+        let newest = unsafe { ALL.load(Ordering::Acquire).as_ref() };
+        core::iter::successors(newest.map(|arena| -> &'static Arena { arena }), |arena| arena.next_of_all.get())
+    }
+
+    /// Blocks of the class that were handed out, ever. Exact for the calling thread's arena; what waits on the lists of
+    /// another, which may be at work, counts as handed out.
+    pub(crate) fn handed_out(&self, class: ClassId) -> u64 {
+        let index = class.index();
+        let listed = self.listed[index].get();
+        if !core::ptr::eq(self, tls::get()) {
+            return listed;
+        }
+        let mut waiting = 0;
+        let mut next = self.fast[index].get().or(self.checked[index].get());
+        while let Some(block) = next {
+            waiting += 1;
+            next = block.next();
+        }
+        listed - waiting
+    }
+}
+
+/// Whether the calling thread has an arena.
+pub(crate) fn is_attached() -> bool {
+    tls::get().id.get().is_some()
+}
+
+/// Gives up the slabs of idle arenas of the pool's node of which every block is there.
+pub(crate) fn give_up_unused_of_idle(pool: &crate::node::Locked) {
+    for arena in idle::each(pool) {
+        arena.give_up_unused(Some(pool));
+    }
+}

@@ -1,0 +1,193 @@
+//! Into the slow paths and out again: first use, re-entrancy, migration, the end of a thread.
+//!
+//! What the thread-local word names tells how a thread stands:
+//!
+//! | it names | meaning | a slow path |
+//! |---|---|---|
+//! | `EMPTY` | never here, or cleaned up | attaches an arena |
+//! | `ATTACHING` | in the middle of that, re-entered | emergency |
+//! | an arena, not busy | the ordinary case | marks it busy |
+//! | an arena, busy | re-entered in a slow path | emergency |
+//! | `EXITED` | its exit hook has run | borrows an idle arena for the one operation |
+
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use super::{Arena, idle, tls};
+use crate::config::{self, Config, Overflow, Policy};
+use crate::message::Line;
+use crate::node::{self, Locked, Pool};
+use crate::topology::{self, NodeIndex};
+use crate::{os, process};
+
+/// The calling thread's arena, held for a slow path. Dropping this ends it.
+pub(crate) struct Held {
+    arena: &'static Arena,
+    borrowed: bool,
+}
+
+impl core::ops::Deref for Held {
+    type Target = Arena;
+
+    #[inline(always)]
+    fn deref(&self) -> &Arena {
+        self.arena
+    }
+}
+
+impl Drop for Held {
+    #[inline]
+    fn drop(&mut self) {
+        compiler_fence(Ordering::Release);
+        self.arena.busy.set(false);
+        if self.borrowed {
+            retire(self.arena);
+            tls::set(&tls::EXITED);
+        }
+    }
+}
+
+#[inline(always)]
+fn is(arena: &'static Arena, other: &'static Arena) -> bool {
+    core::ptr::eq(arena, other)
+}
+
+/// Holds the calling thread's arena for a slow path, finding one for it first if need be. `None` where the thread is
+/// re-entered, or no arena can be had: the caller goes by the emergency path. `base` are the settings that the
+/// environment is put on, if this is the process's first use.
+#[inline]
+pub(crate) fn enter(base: &Config) -> Option<Held> {
+    let arena = tls::get();
+    // The sentinels are never busy, and have no number.
+    if arena.id.get().is_none() {
+        return enter_without_arena(arena, base);
+    }
+    if arena.busy.get() {
+        return None;
+    }
+    let arena = if topology::machine().count() > 1 { follow_thread(arena)? } else { arena };
+    Some(hold(arena, false))
+}
+
+#[inline]
+fn hold(arena: &'static Arena, borrowed: bool) -> Held {
+    arena.busy.set(true);
+    compiler_fence(Ordering::Acquire);
+    Held { arena, borrowed }
+}
+
+#[cold]
+fn enter_without_arena(arena: &'static Arena, base: &Config) -> Option<Held> {
+    if is(arena, &tls::ATTACHING) {
+        return None;
+    }
+    let borrowed = is(arena, &tls::EXITED);
+    tls::set(&tls::ATTACHING);
+    let Some(found) = find(base) else {
+        tls::set(arena);
+        return None;
+    };
+    if borrowed {
+        // The word stays `ATTACHING`: whatever comes in meanwhile goes by the emergency path.
+        return Some(hold(found, true));
+    }
+    tls::set(found);
+    // May allocate, from the arena just found.
+    os::call_at_thread_exit();
+    if !process::has_hooks() {
+        process::register_hooks();
+    }
+    Some(hold(found, false))
+}
+
+/// An arena of the node that the policy gives the thread, or of the nearest that has memory for one.
+fn find(base: &Config) -> Option<&'static Arena> {
+    if !process::set_up(base) {
+        return None;
+    }
+    let node = node::home();
+    find_on(node).or_else(|| topology::machine().others_by_distance(in_machine(node)).find_map(find_on))
+}
+
+/// The node itself, or the first where it is the spread one.
+fn in_machine(node: NodeIndex) -> NodeIndex {
+    if node == node::spread() { NodeIndex::FIRST } else { node }
+}
+
+/// What `serve` gives for the nearest other node whose pool can serve, where the settings allow to go there.
+#[cold]
+pub(super) fn in_nearest_with_room<R>(full: NodeIndex, mut serve: impl FnMut(&Locked) -> Option<R>) -> Option<R> {
+    let config = config::current();
+    let over_limit = config.pool_limit != usize::MAX;
+    if over_limit && config.overflow == Overflow::Abort {
+        Line::new()
+            .text("a pool has reached HOMING_POOL_LIMIT (")
+            .size(config.pool_limit)
+            .text("), or the kernel refuses more memory; aborting, as HOMING_OVERFLOW=abort says")
+            .say();
+        os::abort();
+    }
+    if config.policy == Policy::Bind || over_limit && config.overflow == Overflow::Fail {
+        return None;
+    }
+    let served = topology::machine().others_by_distance(in_machine(full)).find_map(|node| {
+        let pool = node::pool(node);
+        if pool.is_mine() { None } else { serve(&pool.lock()) }
+    });
+    if served.is_some() {
+        node::pool(full).lock().count_spill();
+    }
+    served
+}
+
+fn find_on(node: NodeIndex) -> Option<&'static Arena> {
+    let pool = node::pool(node);
+    if pool.is_mine() {
+        return None;
+    }
+    idle::take(&pool.lock())
+}
+
+/// On a machine with more than one node: the arena that the thread is to use now, which is another once the thread
+/// runs on another node. The old one stays behind, for whoever runs there.
+fn follow_thread(arena: &'static Arena) -> Option<&'static Arena> {
+    let home = node::home();
+    if home == arena.node.get() || node::pool(home).is_mine() {
+        return Some(arena);
+    }
+    tls::set(&tls::ATTACHING);
+    let new = find_on(home);
+    if new.is_some() {
+        retire(arena);
+    }
+    let arena = new.unwrap_or(arena);
+    tls::set(arena);
+    Some(arena)
+}
+
+/// Gives an arena up: what it has gathered for others goes home, and it waits for another thread.
+fn retire(arena: &'static Arena) {
+    arena.outbox.flush();
+    let pool: &'static Pool = node::pool(arena.node.get());
+    idle::put(&pool.lock(), arena);
+}
+
+/// The end of a thread.
+pub(crate) fn on_thread_exit() {
+    let arena = tls::get();
+    if arena.id.get().is_some() && !arena.busy.get() {
+        tls::set(&tls::ATTACHING);
+        retire(arena);
+    }
+    tls::set(&tls::EXITED);
+}
+
+/// Gives the calling thread's arena up; its next allocation takes another. Nothing where it has none, or is in the
+/// middle of a slow path.
+pub(crate) fn clean_up_thread() {
+    let arena = tls::get();
+    if arena.id.get().is_some() && !arena.busy.get() {
+        tls::set(&tls::ATTACHING);
+        retire(arena);
+        tls::set(&tls::EMPTY);
+    }
+}

@@ -1,0 +1,70 @@
+//! Arenas without a thread, by node; and new ones.
+
+use core::cell::Cell;
+
+use super::Arena;
+use crate::config::{self, Zero};
+use crate::node::Locked;
+use crate::os::MAX_NODES;
+use crate::segment::{OwnerWord, SLOT};
+
+/// A node's idle arenas, and the slot that new ones are carved from. Guarded by the lock of the node's pool.
+struct Shelf {
+    idle: Cell<Option<&'static Arena>>,
+    next_new: Cell<*mut Arena>,
+    left: Cell<usize>,
+}
+
+struct Shelves([Shelf; MAX_NODES + 1]);
+
+// SAFETY: a shelf is touched only by functions that are given its node's `Locked`.
+unsafe impl Sync for Shelves {}
+
+static SHELVES: Shelves = Shelves(
+    [const { Shelf { idle: Cell::new(None), next_new: Cell::new(core::ptr::null_mut()), left: Cell::new(0) } };
+        MAX_NODES + 1],
+);
+
+fn shelf(pool: &Locked) -> &'static Shelf {
+    &SHELVES.0[pool.node().get()]
+}
+
+/// An arena of the pool's node: an idle one, or a new one. `None` where there is no memory for one.
+pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
+    let shelf = shelf(pool);
+    if let Some(arena) = shelf.idle.get() {
+        shelf.idle.set(arena.next_idle.take());
+        return Some(arena);
+    }
+    if shelf.left.get() == 0 {
+        let slots = pool.take_slots(1, 1)?;
+        // Whoever frees an address in there is told that no block begins at it.
+        slots.segment.set_owner(slots.first, OwnerWord::RUN_INTERIOR);
+        if slots.used_before > 0 {
+            // SAFETY: the slot was just taken, and is committed.
+            unsafe { slots.start().write_bytes(0, SLOT) };
+        }
+        shelf.next_new.set(slots.start().as_ptr().cast());
+        shelf.left.set(SLOT / size_of::<Arena>());
+    }
+    let new = shelf.next_new.get();
+    // SAFETY: one arena further on is the next new one, or the slot's end.
+    shelf.next_new.set(unsafe { new.add(1) });
+    shelf.left.set(shelf.left.get() - 1);
+    // SAFETY: zeroed memory of the slot that nobody else was given; zero bytes are a valid arena; slots that hold arenas
+    // are never given back.
+    let arena: &'static Arena = unsafe { &*new };
+    arena.begin(pool.node(), config::current().zero != Zero::Off);
+    Some(arena)
+}
+
+/// Puts an arena whose thread has gone among the idle ones.
+pub(super) fn put(pool: &Locked, arena: &'static Arena) {
+    let shelf = shelf(pool);
+    arena.next_idle.set(shelf.idle.replace(Some(arena)));
+}
+
+/// The idle arenas.
+pub(super) fn each(pool: &Locked) -> impl Iterator<Item = &'static Arena> {
+    core::iter::successors(shelf(pool).idle.get(), |arena| arena.next_idle.get())
+}

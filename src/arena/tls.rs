@@ -1,0 +1,100 @@
+//! The thread-local word: the arena that the calling thread allocates from.
+//!
+//! It is never null. Before a thread's first slow path it names [`EMPTY`], while an arena is being found for it
+//! [`ATTACHING`], and after its end [`EXITED`]: arenas that never have a block, so that every operation on them goes to
+//! the slow path, which tells them apart by their address.
+//!
+//! On x86-64 Linux the word is 8 bytes of initial-exec thread-local storage, read by one load through `fs` (Drepper, "ELF
+//! Handling For Thread-Local Storage", 4.3.6): `thread_local!` in a shared object would call `__tls_get_addr`. Elsewhere
+//! it is a `thread_local!` without a destructor.
+
+use super::Arena;
+
+/// The arena of threads that have none yet.
+pub(crate) static EMPTY: Arena = Arena::new();
+/// The arena of threads that are being given one.
+pub(crate) static ATTACHING: Arena = Arena::new();
+/// The arena of threads whose exit hook has run.
+pub(crate) static EXITED: Arena = Arena::new();
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod word {
+    use super::{Arena, EMPTY};
+
+    core::arch::global_asm!(
+        ".pushsection .tdata.homing_arena,\"awT\",@progbits",
+        ".p2align 3",
+        ".hidden homing_arena_word_0_1",
+        ".globl homing_arena_word_0_1",
+        ".type homing_arena_word_0_1,@object",
+        ".size homing_arena_word_0_1,8",
+        "homing_arena_word_0_1:",
+        ".quad {empty}",
+        ".popsection",
+        empty = sym EMPTY,
+    );
+
+    #[inline(always)]
+    pub(super) fn get() -> *const Arena {
+        let arena: *const Arena;
+        // SAFETY: reads the calling thread's copy of the word defined above.
+        unsafe {
+            core::arch::asm!(
+                "mov {word}, qword ptr [rip + homing_arena_word_0_1@GOTTPOFF]",
+                "mov {word}, qword ptr fs:[{word}]",
+                word = out(reg) arena,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        arena
+    }
+
+    #[inline]
+    pub(super) fn set(arena: *const Arena) {
+        // SAFETY: writes the calling thread's copy of the word defined above.
+        unsafe {
+            core::arch::asm!(
+                "mov {word}, qword ptr [rip + homing_arena_word_0_1@GOTTPOFF]",
+                "mov qword ptr fs:[{word}], {arena}",
+                word = out(reg) _,
+                arena = in(reg) arena,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+mod word {
+    use core::cell::Cell;
+
+    use super::{Arena, EMPTY};
+
+    std::thread_local! {
+        static WORD: Cell<*const Arena> = const { Cell::new(&raw const EMPTY) };
+    }
+
+    #[inline(always)]
+    pub(super) fn get() -> *const Arena {
+        // Without a destructor the word outlives every other; should it not, the thread is at its end.
+        WORD.try_with(Cell::get).unwrap_or(&raw const super::EXITED)
+    }
+
+    #[inline]
+    pub(super) fn set(arena: *const Arena) {
+        let _ = WORD.try_with(|word| word.set(arena));
+    }
+}
+
+/// The calling thread's arena, or one of the three that have nothing.
+#[inline(always)]
+pub(crate) fn get() -> &'static Arena {
+    // SAFETY: the word always names an arena, and arenas live for ever.
+    unsafe { &*word::get() }
+}
+
+/// Gives the calling thread another arena.
+#[inline]
+pub(crate) fn set(arena: &'static Arena) {
+    word::set(arena);
+}

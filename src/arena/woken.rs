@@ -1,0 +1,47 @@
+//! The woken stack: slabs that were parked and whose blocks came back from other threads.
+//!
+//! | who | what |
+//! |---|---|
+//! | any thread whose push was answered `MustWake` | `push`, once for that parking |
+//! | the holder of the arena | `take_all`, by one swap, so there is no ABA |
+//!
+//! A slab's link is written by the one pusher that woke it, and read by the holder after the swap; the slab is on no
+//! other list and cannot be parked again before the holder has taken it from here.
+
+use crate::sync::{AtomicUsize, Ordering, const_unless_loom};
+
+/// The stack. 0 is its end; every other word names a slab.
+pub(crate) struct Woken {
+    head: AtomicUsize,
+}
+
+impl Woken {
+    const_unless_loom! {
+        /// An empty stack.
+        pub(crate) fn new() -> Self {
+            Woken { head: AtomicUsize::new(0) }
+        }
+    }
+
+    /// Pushes the slab of that name, whose link is given.
+    #[inline]
+    pub(crate) fn push(&self, name: usize, link: &AtomicUsize) {
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            link.store(head, Ordering::Relaxed);
+            match self.head.compare_exchange_weak(head, name, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Takes all; gives the name of the newest, which links to the others.
+    #[inline]
+    pub(crate) fn take_all(&self) -> usize {
+        if self.head.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        self.head.swap(0, Ordering::AcqRel)
+    }
+}

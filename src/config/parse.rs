@@ -1,0 +1,198 @@
+//! The words of the environment.
+
+use super::{Config, Overflow, Policy, Zero};
+
+/// The settings' names, as they are told to people.
+pub(crate) const SETTINGS: &str = "HOMING_POOL_SIZE, HOMING_POOL_LIMIT, HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, \
+                                   HOMING_PURGE_DELAY, HOMING_STATS, HOMING_VERBOSE";
+
+/// What is said of a key that is none of them.
+pub(super) const UNKNOWN: &str = "no such setting; the settings are HOMING_POOL_SIZE, HOMING_POOL_LIMIT, \
+                                  HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, HOMING_PURGE_DELAY, HOMING_STATS, \
+                                  HOMING_VERBOSE";
+
+/// Why a setting was not taken.
+pub(super) enum Rejection {
+    /// There is no such key.
+    UnknownKey,
+    /// The value is not of the kind that the text describes.
+    BadValue(&'static str),
+}
+
+const SIZE: &str = "a size such as 4096, 512K, 64M or 2G";
+const DELAY: &str = "a time such as 0, 500ms or 2s, or never";
+const OVERFLOW: &str = "spill, fail or abort";
+const ZERO: &str = "off, alloc or free";
+const POLICY: &str = "local, bind, interleave or prefer:N with a node's number N";
+const SWITCH: &str = "0 or 1";
+const STATS: &str = "off or exit";
+const REPORT: &str = "what the launcher gives it";
+
+/// Takes one setting over: `key` without its prefix.
+pub(super) fn apply(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(), Rejection> {
+    match key {
+        b"POOL_SIZE" => set(&mut config.pool_size, size(value), SIZE),
+        b"POOL_LIMIT" => set(&mut config.pool_limit, size(value), SIZE),
+        b"OVERFLOW" => {
+            let word = match value {
+                b"spill" => Some(Overflow::Spill),
+                b"fail" => Some(Overflow::Fail),
+                b"abort" => Some(Overflow::Abort),
+                _ => None,
+            };
+            set(&mut config.overflow, word, OVERFLOW)
+        }
+        b"ZERO" => {
+            let word = match value {
+                b"off" => Some(Zero::Off),
+                b"alloc" => Some(Zero::Alloc),
+                b"free" => Some(Zero::Free),
+                _ => None,
+            };
+            set(&mut config.zero, word, ZERO)
+        }
+        b"POLICY" => {
+            let word = match value {
+                b"local" => Some(Policy::Local),
+                b"bind" => Some(Policy::Bind),
+                b"interleave" => Some(Policy::Interleave),
+                _ => value
+                    .strip_prefix(b"prefer:")
+                    .and_then(number)
+                    .and_then(|node| u16::try_from(node).ok())
+                    .map(Policy::Prefer),
+            };
+            set(&mut config.policy, word, POLICY)
+        }
+        b"PURGE_DELAY" => set(&mut config.purge_delay_ms, delay(value), DELAY),
+        b"STATS" => {
+            let word = match value {
+                b"off" => Some(false),
+                b"exit" => Some(true),
+                _ => None,
+            };
+            set(&mut config.summary, word, STATS)
+        }
+        b"VERBOSE" => {
+            let word = match value {
+                b"0" => Some(false),
+                b"1" => Some(true),
+                _ => None,
+            };
+            set(&mut config.verbose, word, SWITCH)
+        }
+        b"REPORT" => set(&mut config.report, report(value).map(Some), REPORT),
+        _ => Err(Rejection::UnknownKey),
+    }
+}
+
+fn set<T>(place: &mut T, value: Option<T>, wanted: &'static str) -> Result<(), Rejection> {
+    *place = value.ok_or(Rejection::BadValue(wanted))?;
+    Ok(())
+}
+
+/// A decimal number that fits.
+fn number(digits: &[u8]) -> Option<usize> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_usize, |sum, digit| match digit {
+        b'0'..=b'9' => sum.checked_mul(10)?.checked_add(usize::from(digit - b'0')),
+        _ => None,
+    })
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1,024 (also as KiB or KB, in either case).
+fn size(text: &[u8]) -> Option<usize> {
+    let digits = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let number = number(&text[..digits])?;
+    let unit = &text[digits..];
+    let shift = match unit.first().map(u8::to_ascii_uppercase) {
+        None => return Some(number),
+        Some(b'B') if unit.len() == 1 => return Some(number),
+        Some(b'K') => 10,
+        Some(b'M') => 20,
+        Some(b'G') => 30,
+        Some(b'T') => 40,
+        Some(_) => return None,
+    };
+    let rest = &unit[1..];
+    if !(rest.is_empty() || rest.eq_ignore_ascii_case(b"b") || rest.eq_ignore_ascii_case(b"ib")) {
+        return None;
+    }
+    number.checked_mul(1 << shift)
+}
+
+/// A time in milliseconds: a plain number, or one with `ms` or `s`; `never` is the greatest.
+fn delay(text: &[u8]) -> Option<u64> {
+    if text == b"never" {
+        return Some(u64::MAX);
+    }
+    let (digits, factor) = match (text.strip_suffix(b"ms"), text.strip_suffix(b"s")) {
+        (Some(digits), _) => (digits, 1),
+        (None, Some(digits)) => (digits, 1000),
+        (None, None) => (text, 1),
+    };
+    number(digits)?.checked_mul(factor).and_then(|ms| u64::try_from(ms).ok())
+}
+
+/// `process:descriptor`.
+fn report(text: &[u8]) -> Option<(u32, i32)> {
+    let colon = text.iter().position(|byte| *byte == b':')?;
+    Some((u32::try_from(number(&text[..colon])?).ok()?, i32::try_from(number(&text[colon + 1..])?).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_with_units_are_powers_of_1024_and_overflow_is_refused() {
+        for (text, bytes) in [("0", 0), ("4096", 4096), ("512K", 512 << 10), ("64M", 64 << 20), ("2GiB", 2 << 30), ("1tb", 1 << 40), ("7B", 7)] {
+            assert_eq!(size(text.as_bytes()), Some(bytes), "{text}");
+        }
+        for text in ["", "M", "-1", "1.5M", "64X", "64Mx", "64 M", "99999999999999999999", "18446744073709551615K", "1KiBs"] {
+            assert_eq!(size(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_units_and_never_is_a_time() {
+        for (text, ms) in [("0", 0), ("250", 250), ("500ms", 500), ("2s", 2000), ("never", u64::MAX)] {
+            assert_eq!(delay(text.as_bytes()), Some(ms), "{text}");
+        }
+        for text in ["", "s", "ms", "1m", "-1", "1.5s"] {
+            assert_eq!(delay(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_leaves_the_default_in_force() {
+        let mut config = Config::new();
+        for (key, value) in [("POOL_SIZE", "lots"), ("OVERFLOW", ""), ("ZERO", "1"), ("POLICY", "prefer:x"), ("POLICY", "prefer:70000"), ("VERBOSE", "yes"), ("STATS", "xml"), ("PURGE_DELAY", "soon")] {
+            assert!(matches!(apply(&mut config, key.as_bytes(), value.as_bytes()), Err(Rejection::BadValue(_))), "{key}={value}");
+        }
+        assert!(matches!(apply(&mut config, b"POOL_SIZES", b"1"), Err(Rejection::UnknownKey)));
+        assert_eq!(config, Config::new());
+    }
+
+    #[test]
+    fn every_setting_is_taken_over() {
+        let mut config = Config::new();
+        for (key, value) in [("POOL_SIZE", "1M"), ("POOL_LIMIT", "2M"), ("OVERFLOW", "abort"), ("ZERO", "free"), ("POLICY", "prefer:3"), ("PURGE_DELAY", "never"), ("VERBOSE", "1"), ("STATS", "exit"), ("REPORT", "12:101")] {
+            assert!(apply(&mut config, key.as_bytes(), value.as_bytes()).is_ok(), "{key}={value}");
+        }
+        let wanted = Config {
+            pool_size: 1 << 20,
+            pool_limit: 2 << 20,
+            overflow: Overflow::Abort,
+            zero: Zero::Free,
+            policy: Policy::Prefer(3),
+            purge_delay_ms: u64::MAX,
+            verbose: true,
+            summary: true,
+            report: Some((12, 101)),
+        };
+        assert_eq!(config, wanted);
+    }
+}

@@ -1,0 +1,135 @@
+//! The C library's verbs, for the shared object that puts the allocator under other programs.
+//!
+//! These are Rust functions: nothing is exported under the C library's names by linking this crate. Each behaves as its
+//! namesake is required to (C17 7.22.3, POSIX.1-2024, the glibc manual's "Replacing malloc"): blocks are aligned to 16
+//! bytes at least; where there is no memory the answer is null and `errno` is `ENOMEM`; a success leaves `errno` alone,
+//! and [`free`] always does. They may be called by any thread at any time, also in the middle of its end.
+
+use core::ptr::{self, NonNull};
+
+use crate::arith::{MAX_SIZE, align_up};
+use crate::config::Config;
+use crate::{heap, os};
+
+/// What every size is aligned to at least: `alignof(max_align_t)` on 64-bit systems.
+const ALIGN: usize = 16;
+
+/// The settings where no Rust program has chosen any; the environment is put on them.
+static DEFAULTS: Config = Config::new();
+
+/// `malloc(3)`.
+#[inline(always)]
+pub fn malloc(size: usize) -> *mut u8 {
+    use crate::size_class::{ClassId, MAX_FAST};
+    if size <= MAX_FAST
+        && let Some(block) = crate::arena::tls::get().pop(ClassId::of_16(size))
+    {
+        return block.pointer().as_ptr();
+    }
+    malloc_slow(size)
+}
+
+#[cold]
+#[inline(never)]
+fn malloc_slow(size: usize) -> *mut u8 {
+    or_enomem(heap::allocate_slow(size, ALIGN, &DEFAULTS))
+}
+
+/// `free(3)`.
+///
+/// # Safety
+/// Null, or a block of this allocator that is not used any more.
+#[inline(always)]
+pub unsafe fn free(block: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe { heap::free(block) };
+}
+
+/// `calloc(3)`.
+#[inline]
+pub fn calloc(count: usize, size: usize) -> *mut u8 {
+    match count.checked_mul(size) {
+        Some(bytes) => or_enomem(heap::allocate_zeroed(bytes, ALIGN, &DEFAULTS)),
+        None => or_enomem(ptr::null_mut()),
+    }
+}
+
+/// `realloc(3)`, as glibc has it: a size of 0 frees the block and gives null.
+///
+/// # Safety
+/// Null, or a block of this allocator; not used any more unless null is given back for a size that is not 0.
+#[inline]
+pub unsafe fn realloc(block: *mut u8, size: usize) -> *mut u8 {
+    let Some(block) = NonNull::new(block) else { return malloc(size) };
+    if size == 0 {
+        // SAFETY: the caller's promise.
+        unsafe { free(block.as_ptr()) };
+        return ptr::null_mut();
+    }
+    // SAFETY: the caller's promise.
+    or_enomem(unsafe { heap::reallocate(block, size, ALIGN, &DEFAULTS) })
+}
+
+/// `memalign(3)`: an alignment that is no power of two is rounded up to one, as in glibc.
+pub fn memalign(align: usize, size: usize) -> *mut u8 {
+    match align.checked_next_power_of_two() {
+        Some(align) => or_enomem(heap::allocate(size, align.max(ALIGN), &DEFAULTS)),
+        None => {
+            os::set_errno(os::EINVAL);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// `aligned_alloc(3)`: any size is accepted; an alignment that is no power of two is `EINVAL`.
+pub fn aligned_alloc(align: usize, size: usize) -> *mut u8 {
+    if !align.is_power_of_two() {
+        os::set_errno(os::EINVAL);
+        return ptr::null_mut();
+    }
+    memalign(align, size)
+}
+
+/// `posix_memalign(3)`: the block, or the error's number; `errno` is left alone.
+pub fn posix_memalign(align: usize, size: usize) -> Result<NonNull<u8>, i32> {
+    if !align.is_power_of_two() || !align.is_multiple_of(size_of::<usize>()) {
+        return Err(os::EINVAL);
+    }
+    NonNull::new(heap::allocate(size, align.max(ALIGN), &DEFAULTS)).ok_or(os::ENOMEM)
+}
+
+/// `valloc(3)`: aligned to a page.
+pub fn valloc(size: usize) -> *mut u8 {
+    memalign(os::page_size(), size)
+}
+
+/// `pvalloc(3)`: aligned to a page, and whole pages long.
+pub fn pvalloc(size: usize) -> *mut u8 {
+    let page = os::page_size();
+    match align_up(size.max(1), page).filter(|size| *size <= MAX_SIZE) {
+        Some(size) => memalign(page, size),
+        None => or_enomem(ptr::null_mut()),
+    }
+}
+
+/// `malloc_usable_size(3)`: bytes of the block that may be written; 0 for null.
+///
+/// # Safety
+/// Null, or a live block of this allocator.
+pub unsafe fn usable_size(block: *mut u8) -> usize {
+    // SAFETY: the caller's promise.
+    NonNull::new(block).map_or(0, |block| unsafe { heap::usable_size(block) })
+}
+
+/// `malloc_trim(3)`: gives back what nobody uses; whether anything went back.
+pub fn trim() -> bool {
+    heap::trim()
+}
+
+#[inline]
+fn or_enomem(block: *mut u8) -> *mut u8 {
+    if block.is_null() {
+        os::set_errno(os::ENOMEM);
+    }
+    block
+}

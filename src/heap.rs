@@ -1,0 +1,276 @@
+//! Blocks out and blocks home: the fast paths, and where a pointer's masked address sends it when they do not serve.
+
+use core::ptr::{self, NonNull};
+
+use crate::arena::enter::{self, Held};
+use crate::arena::{self, emergency, tls};
+use crate::arith::MAX_SIZE;
+use crate::config::Config;
+use crate::large::Mapping;
+use crate::message::fatal;
+use crate::segment::{Owner, SLOT, SegmentPtr, SlotIndex};
+use crate::size_class::{ClassId, MAX_FAST};
+use crate::slab::{Block, Slab};
+use crate::zone::{self, Outlier};
+
+/// A block of at least `size` bytes aligned to `align`; null where there is no memory for it, or where the request can
+/// never be served (`align` no power of two, more than `isize::MAX` bytes). A size of 0 gives the least block.
+#[inline(always)]
+pub(crate) fn allocate(size: usize, align: usize, base: &Config) -> *mut u8 {
+    if size <= MAX_FAST && align <= 16 {
+        let class = if align <= 8 { ClassId::of_8(size) } else { ClassId::of_16(size) };
+        if let Some(block) = tls::get().pop(class) {
+            return block.pointer().as_ptr();
+        }
+    }
+    allocate_slow(size, align, base)
+}
+
+/// What [`allocate`] does when its list is empty, and for all larger sizes.
+#[cold]
+#[inline(never)]
+pub(crate) fn allocate_slow(size: usize, align: usize, base: &Config) -> *mut u8 {
+    allocate_any(size, align, false, base).map_or(ptr::null_mut(), |handed| handed.block.as_ptr())
+}
+
+/// As [`allocate`], all of the `size` bytes zero.
+#[inline]
+pub(crate) fn allocate_zeroed(size: usize, align: usize, base: &Config) -> *mut u8 {
+    if let Some(block) = (size <= MAX_FAST && align <= 16).then(|| tls::get().pop(ClassId::of_16(size))).flatten() {
+        // SAFETY: the class's blocks are at least `size` bytes long.
+        unsafe { block.pointer().write_bytes(0, size) };
+        return block.pointer().as_ptr();
+    }
+    let Some(handed) = allocate_any(size, align, true, base) else { return ptr::null_mut() };
+    if !handed.is_zero {
+        // SAFETY: the block is at least `size` bytes long.
+        unsafe { handed.block.write_bytes(0, size) };
+    }
+    handed.block.as_ptr()
+}
+
+fn allocate_any(size: usize, align: usize, want_zero: bool, base: &Config) -> Option<arena::Handed> {
+    if size > MAX_SIZE || !align.is_power_of_two() {
+        return None;
+    }
+    let class = ClassId::of(size, align);
+    if let Some(block) = class.and_then(|class| tls::get().pop(class)) {
+        return Some(arena::Handed { block: block.pointer(), is_zero: false });
+    }
+    let Some(held) = enter::enter(base) else {
+        let block = NonNull::new(emergency::allocate(size, align))?;
+        return Some(arena::Handed { block, is_zero: true });
+    };
+    match class {
+        Some(class) => held.allocate_block(class, want_zero),
+        None => held.allocate_large(size, align, want_zero),
+    }
+}
+
+/// Takes a block back. Null is nothing; a pointer that is not the allocator's ends the process with one line.
+///
+/// # Safety
+/// The block is the caller's, and not used any more.
+#[inline(always)]
+pub(crate) unsafe fn free(block: *mut u8) {
+    if !zone::contains(block.expose_provenance()) {
+        return free_outside_zone(block);
+    }
+    // SAFETY: addresses in the zone are not null.
+    free_masked(unsafe { NonNull::new_unchecked(block) });
+}
+
+/// Takes back a block whose header masking finds.
+#[inline(always)]
+fn free_masked(block: NonNull<u8>) {
+    let address = block.as_ptr() as usize;
+    // SAFETY: in the zone, or in the first granule of an outlier.
+    let segment = unsafe { SegmentPtr::of(address) };
+    if !segment.owner(SlotIndex::of(address)).is(tls::get().address()) {
+        return free_elsewhere(block);
+    }
+    let slab = Slab::of_first_slot(segment, address);
+    // SAFETY: the caller of `free` has given the block up.
+    if slab.free_local(unsafe { Block::at(block) }) {
+        arena::count_ran_out(slab);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn free_outside_zone(block: *mut u8) {
+    let Some(block) = NonNull::new(block) else { return };
+    let address = block.as_ptr() as usize;
+    match zone::classify_outlier(address) {
+        Outlier::Masked => free_masked(block),
+        // SAFETY: the zone says that a far-aligned block begins there.
+        Outlier::FarAligned => arena::large::free_mapping(unsafe { Mapping::of_far_aligned(address) }),
+        Outlier::Foreign => fatal("free", address, FOREIGN),
+    }
+}
+
+const FOREIGN: &str = "this pointer was not allocated here, or was freed already";
+const FREED: &str = "this block was freed already, or never handed out (double free)";
+const INTERIOR: &str = "this pointer lies within a block, not at its start";
+
+/// Takes back a block that is not plainly one of this thread's arena: by what its owner word says.
+#[inline(never)]
+fn free_elsewhere(block: NonNull<u8>) {
+    let address = block.as_ptr() as usize;
+    // SAFETY: in the zone, or in the first granule of an outlier.
+    let segment = unsafe { SegmentPtr::of(address) };
+    let slot = SlotIndex::of(address);
+    let word = segment.owner(slot);
+    match word.decode() {
+        Owner::Arena(owner) => arena::free_to_arena(segment, block, owner),
+        Owner::Run(slots) => {
+            if !address.is_multiple_of(SLOT) {
+                fatal("free", address, INTERIOR);
+            }
+            if !segment.free_owner(slot, word) {
+                fatal("free", address, FREED);
+            }
+            arena::large::free_run(segment, block, slots);
+        }
+        Owner::Mapping => {
+            // SAFETY: the owner word says so.
+            let mapping = unsafe { Mapping::of(address) };
+            if mapping.block() != block {
+                fatal("free", address, INTERIOR);
+            }
+            if !segment.free_owner(slot, word) {
+                fatal("free", address, FREED);
+            }
+            arena::large::free_mapping(mapping);
+        }
+        Owner::RunInterior => fatal("free", address, INTERIOR),
+        Owner::Free => fatal("free", address, FREED),
+    }
+}
+
+/// Takes back a block that was deferred.
+pub(crate) fn free_deferred(block: NonNull<u8>) {
+    // SAFETY: deferred blocks were given up by their users.
+    unsafe { free(block.as_ptr()) };
+}
+
+/// Where a live block lies.
+enum Place {
+    Slab(Slab),
+    Run(SegmentPtr, usize),
+    Mapping(Mapping),
+}
+
+/// Finds a live block; a pointer to none ends the process with one line that begins with `what`.
+fn find(block: NonNull<u8>, what: &str) -> Place {
+    let address = block.as_ptr() as usize;
+    if !zone::contains(address) {
+        match zone::classify_outlier(address) {
+            Outlier::Masked => {}
+            // SAFETY: the zone says that a far-aligned block begins there.
+            Outlier::FarAligned => return Place::Mapping(unsafe { Mapping::of_far_aligned(address) }),
+            Outlier::Foreign => fatal(what, address, FOREIGN),
+        }
+    }
+    // SAFETY: in the zone, or in the first granule of an outlier.
+    let segment = unsafe { SegmentPtr::of(address) };
+    match segment.owner(SlotIndex::of(address)).decode() {
+        Owner::Arena(_) => Place::Slab(Slab::of(segment, address)),
+        Owner::Run(slots) => Place::Run(segment, slots),
+        // SAFETY: the owner word says so.
+        Owner::Mapping => Place::Mapping(unsafe { Mapping::of(address) }),
+        Owner::RunInterior => fatal(what, address, INTERIOR),
+        Owner::Free => fatal(what, address, FREED),
+    }
+}
+
+/// Bytes of a live block that its user may write: at least what was asked for, the same for the block's life.
+///
+/// # Safety
+/// The block is the caller's.
+pub(crate) unsafe fn usable_size(block: NonNull<u8>) -> usize {
+    match find(block, "malloc_usable_size") {
+        Place::Slab(slab) => slab.block_size(),
+        Place::Run(_, slots) => slots * SLOT,
+        Place::Mapping(mapping) => mapping.length(),
+    }
+}
+
+/// A block of `new_size` bytes aligned to `align` with the contents of the given one, as far as they go; null where
+/// there is no memory for it, and then the given block is as it was.
+///
+/// In place where the block is large enough and not more than twice too large, or where what follows it is free; by
+/// moving pages for mappings; else by copying.
+///
+/// # Safety
+/// The block is the caller's, aligned to `align` as it was asked for.
+pub(crate) unsafe fn reallocate(block: NonNull<u8>, new_size: usize, align: usize, base: &Config) -> *mut u8 {
+    if new_size > MAX_SIZE {
+        return ptr::null_mut();
+    }
+    let old_size = match find(block, "realloc") {
+        Place::Slab(slab) => {
+            let size = slab.block_size();
+            // Never for less than half: the block that is given back must be worth a copy.
+            if new_size <= size && (new_size > size / 2 || size <= 32) {
+                return block.as_ptr();
+            }
+            size
+        }
+        Place::Run(segment, slots) => {
+            if ClassId::of(new_size, align).is_none() && arena::large::resize_run(segment, block, slots, new_size) {
+                return block.as_ptr();
+            }
+            slots * SLOT
+        }
+        Place::Mapping(mapping) => {
+            let old = mapping.length();
+            let stays_large = new_size > old / 4;
+            if stays_large && arena::large::resize_mapping(mapping, new_size) {
+                return block.as_ptr();
+            }
+            if stays_large
+                && !mapping.is_far_aligned()
+                && align < zone::GRANULE
+                && let Some(moved) = arena::large::move_mapping(&mapping, new_size, align)
+            {
+                // SAFETY: the contents have moved; the old block is not used any more.
+                unsafe { free(block.as_ptr()) };
+                return moved.as_ptr();
+            }
+            old
+        }
+    };
+    let new = allocate(new_size, align, base);
+    if let Some(new) = NonNull::new(new) {
+        // SAFETY: both blocks are at least that long, and apart.
+        unsafe { new.copy_from_nonoverlapping(block, old_size.min(new_size)) };
+        // SAFETY: the caller gave the old block up by this call's success.
+        unsafe { free(block.as_ptr()) };
+    }
+    new
+}
+
+/// Gives back to the kernel all that nobody uses. True where anything went back.
+pub(crate) fn trim() -> bool {
+    if let Some(held) = held_if_attached() {
+        held.give_up_unused(None);
+    }
+    let mut any = false;
+    for index in 0..crate::node::pools() {
+        let pool = crate::node::pool(crate::topology::NodeIndex::new(index));
+        if pool.is_mine() {
+            continue;
+        }
+        if let Some(pool) = pool.try_lock_started() {
+            arena::give_up_unused_of_idle(&pool);
+            any |= pool.purge_all();
+        }
+    }
+    any
+}
+
+/// The calling thread's arena, if it has one already.
+fn held_if_attached() -> Option<Held> {
+    if arena::is_attached() { enter::enter(&Config::new()) } else { None }
+}

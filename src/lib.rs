@@ -1,0 +1,94 @@
+//! A memory allocator for machines with more than one memory node, and for those with one.
+//!
+//! A block is carved on the node of the thread that asks for it. When it is freed, by any thread on any node, it goes
+//! back home: to the slab on its own node that it was carved from.
+//!
+//! ```
+//! use homing::Homing;
+//!
+//! #[global_allocator]
+//! static GLOBAL: Homing = Homing::new();
+//!
+//! let words = vec!["home".to_owned(); 100];
+//! assert_eq!(words.len(), 100);
+//! ```
+//!
+//! The crate is built in floors; each knows those under it and nothing above:
+//!
+//! | floor | modules |
+//! |---|---|
+//! | face | `global`, `entry`, `stats` |
+//! | heap | `heap`, `process` |
+//! | thread | `arena` |
+//! | node | `node` |
+//! | memory | `slab`, `segment`, `large` |
+//! | ground | `zone`, `size_class`, `topology`, `config` |
+//! | bedrock | `os`, `sync`, `message`, `arith` |
+
+mod sync;
+
+#[cfg(not(loom))]
+mod arena;
+#[cfg_attr(loom, allow(dead_code))]
+mod arith;
+#[cfg(not(loom))]
+mod config;
+#[cfg(not(loom))]
+pub mod entry;
+#[cfg(not(loom))]
+mod global;
+#[cfg(not(loom))]
+mod heap;
+#[cfg(not(loom))]
+mod large;
+#[cfg(not(loom))]
+mod message;
+#[cfg(not(loom))]
+mod node;
+#[cfg(not(loom))]
+mod os;
+#[cfg(not(loom))]
+mod process;
+#[cfg(not(loom))]
+mod segment;
+#[cfg(not(loom))]
+mod size_class;
+#[cfg(not(loom))]
+mod slab;
+#[cfg(not(loom))]
+mod stats;
+#[cfg(not(loom))]
+mod topology;
+#[cfg(not(loom))]
+mod zone;
+
+#[cfg(not(loom))]
+pub use crate::arena::ArenaId;
+#[cfg(not(loom))]
+pub use crate::config::{Config, Overflow, Policy, Zero, check_setting};
+#[cfg(not(loom))]
+pub use crate::global::Homing;
+#[cfg(all(not(loom), feature = "fault-injection"))]
+pub use crate::os::fault;
+#[cfg(not(loom))]
+pub use crate::stats::Stats;
+#[cfg(not(loom))]
+pub use crate::topology::NodeId;
+
+/// What the allocator has done so far, and holds now.
+///
+/// ```
+/// let before = homing::stats();
+/// assert!(before.used <= before.peak);
+/// ```
+#[cfg(not(loom))]
+pub fn stats() -> Stats {
+    stats::read()
+}
+
+/// Gives the calling thread's arena up, as the end of the thread would; its next allocation begins with another.
+/// Nothing where the thread has none.
+#[cfg(not(loom))]
+pub fn thread_cleanup() {
+    arena::enter::clean_up_thread();
+}

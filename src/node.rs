@@ -1,0 +1,331 @@
+//! Node pools: all that the process holds on one node. Segments and their slots; memory that waits to go back to the
+//! kernel; large mappings kept for reuse. One lock a pool guards it all.
+//!
+//! Beside the pools of the nodes there is one for [`Policy::Interleave`], whose memory is spread over all of them.
+
+mod purge;
+mod slots;
+
+use core::cell::{Cell, UnsafeCell};
+
+use crate::config::{self, Policy};
+use crate::large::Mapping;
+use crate::message::Line;
+use crate::os::{self, Binding, MAX_NODES, NodeMask};
+use crate::segment::SegmentPtr;
+use crate::sync::lock::{Guard, Lock};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::topology::{self, NodeIndex};
+use crate::zone::{self, Part};
+
+pub(crate) use slots::Slots;
+
+/// A node's pool.
+pub(crate) struct Pool {
+    lock: Lock,
+    inner: UnsafeCell<Inner>,
+}
+
+// SAFETY: `inner` is touched only by who holds `lock`, through `Locked`.
+unsafe impl Sync for Pool {}
+
+/// What a pool keeps; all zero before its first use.
+struct Inner {
+    started: Cell<bool>,
+    /// All segments, newest first.
+    segments: Cell<Option<SegmentPtr>>,
+    /// Those with a free slot: those that were full before first, new ones last.
+    with_room: Cell<Option<SegmentPtr>>,
+    last_with_room: Cell<Option<SegmentPtr>>,
+    /// Slots held by slabs and runs.
+    used_slots: Cell<usize>,
+    /// Free slots that hold old data.
+    dirty_slots: Cell<usize>,
+    /// When dirty slots last aged, in the clock's milliseconds.
+    aged_at: Cell<u64>,
+    /// Mappings in use: how many bytes.
+    mapped: Cell<usize>,
+    /// Mappings kept for reuse, newest first, and their bytes.
+    kept: Cell<Option<Mapping>>,
+    kept_bytes: Cell<usize>,
+    counts: Counts,
+}
+
+/// What a pool counts for the statistics.
+#[derive(Default)]
+struct Counts {
+    peak: Cell<usize>,
+    large_blocks: Cell<u64>,
+    large_bytes: Cell<u64>,
+    purged: Cell<u64>,
+    spilled: Cell<u64>,
+}
+
+/// A pool's figures, for people and programs to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PoolFigures {
+    /// Bytes in slabs, runs and mappings.
+    pub(crate) used: usize,
+    /// The most there ever were.
+    pub(crate) peak: usize,
+    /// Free bytes that have not gone back to the kernel.
+    pub(crate) dirty: usize,
+    /// Bytes that went back to the kernel, in all.
+    pub(crate) purged: u64,
+    /// Blocks beyond slabs' handed out, in all, and their bytes.
+    pub(crate) large_blocks: u64,
+    pub(crate) large_bytes: u64,
+    /// Requests that found this pool full and went to another.
+    pub(crate) spilled: u64,
+}
+
+static POOLS: [Pool; MAX_NODES + 1] = [const { Pool::new() }; MAX_NODES + 1];
+
+/// Whether the kernel has refused to bind memory to nodes: the error's number plus one.
+static BINDING_REFUSED: AtomicUsize = AtomicUsize::new(0);
+static PREFERRED_MISSING: AtomicBool = AtomicBool::new(false);
+
+/// How many pools there are: one a node, and the spread one.
+pub(crate) fn pools() -> usize {
+    topology::machine().count() + 1
+}
+
+/// The pool of a node.
+#[inline]
+pub(crate) fn pool(node: NodeIndex) -> &'static Pool {
+    &POOLS[node.get()]
+}
+
+/// The "node" of the memory that is spread over all nodes.
+pub(crate) fn spread() -> NodeIndex {
+    NodeIndex::new(topology::machine().count())
+}
+
+/// The node whose pool a thread is to allocate from now, by the policy and where it runs.
+#[inline]
+pub(crate) fn home() -> NodeIndex {
+    let machine = topology::machine();
+    if machine.count() == 1 {
+        return NodeIndex::FIRST;
+    }
+    match config::current().policy {
+        Policy::Local | Policy::Bind => here(),
+        Policy::Interleave => spread(),
+        Policy::Prefer(id) => machine.find(topology::NodeId::new(id)).unwrap_or_else(|| {
+            if !PREFERRED_MISSING.swap(true, Ordering::Relaxed) {
+                Line::new()
+                    .text("HOMING_POLICY=prefer:")
+                    .number(usize::from(id))
+                    .text(" is ignored: this process has no memory on a node of that number")
+                    .say();
+            }
+            here()
+        }),
+    }
+}
+
+/// The node that the calling thread runs on, or the nearest with memory.
+fn here() -> NodeIndex {
+    os::current_cpu_and_node().map_or(NodeIndex::FIRST, |(_, node)| topology::machine().nearest(node))
+}
+
+/// Checks what the policy asks for against the machine, once, while the process is being set up.
+pub(crate) fn check_policy() {
+    if let Policy::Prefer(id) = config::current().policy
+        && topology::machine().find(topology::NodeId::new(id)).is_none()
+        && !PREFERRED_MISSING.swap(true, Ordering::Relaxed)
+    {
+        Line::new()
+            .text("HOMING_POLICY=prefer:")
+            .number(usize::from(id))
+            .text(" is ignored: this process has no memory on a node of that number")
+            .say();
+    }
+}
+
+/// Why memory is not bound to nodes, as `errno` says it; `None` where it is, or where there is one node only.
+pub(crate) fn binding_refused() -> Option<i32> {
+    BINDING_REFUSED.load(Ordering::Relaxed).checked_sub(1).map(|error| error as i32)
+}
+
+/// Binds a part of the zone, or an outlier, to its node, as the policy says. On a machine with one node there is
+/// nothing to bind. A refusal is said once, and the kernel's own placement (first touch) serves from then on.
+fn bind(node: NodeIndex, start: core::ptr::NonNull<u8>, size: usize) {
+    let machine = topology::machine();
+    if machine.count() == 1 || size == 0 || binding_refused().is_some() {
+        return;
+    }
+    let (binding, mask) = if node == spread() {
+        (Binding::Interleaved, machine.mask())
+    } else {
+        let id = usize::from(machine.id(node).number());
+        let mut mask: NodeMask = [0; MAX_NODES / 64];
+        mask[id / 64] = 1 << (id % 64);
+        let strict = config::current().policy == Policy::Bind;
+        (if strict { Binding::Strict } else { Binding::Preferred }, mask)
+    };
+    // SAFETY: the range was reserved for this pool and nothing of it was handed out.
+    if let Err(error) = unsafe { os::bind(start, size, binding, &mask) }
+        && BINDING_REFUSED.swap(error as usize + 1, Ordering::Relaxed) == 0
+    {
+        Line::new()
+            .text("the kernel refuses to bind memory to nodes (mbind: error ")
+            .number(error as usize)
+            .text("); memory lies where it is first touched")
+            .say();
+    }
+}
+
+impl Pool {
+    const fn new() -> Self {
+        Pool {
+            lock: Lock::new(),
+            inner: UnsafeCell::new(Inner {
+                started: Cell::new(false),
+                segments: Cell::new(None),
+                with_room: Cell::new(None),
+                last_with_room: Cell::new(None),
+                used_slots: Cell::new(0),
+                dirty_slots: Cell::new(0),
+                aged_at: Cell::new(0),
+                mapped: Cell::new(0),
+                kept: Cell::new(None),
+                kept_bytes: Cell::new(0),
+                counts: Counts {
+                    peak: Cell::new(0),
+                    large_blocks: Cell::new(0),
+                    large_bytes: Cell::new(0),
+                    purged: Cell::new(0),
+                    spilled: Cell::new(0),
+                },
+            }),
+        }
+    }
+
+    /// Waits for the pool and holds it. The calling thread must not hold it already ([`is_mine`](Self::is_mine)).
+    pub(crate) fn lock(&'static self) -> Locked {
+        let locked = Locked { pool: self, _guard: self.lock.lock() };
+        if !locked.inner().started.get() {
+            locked.start();
+        }
+        locked
+    }
+
+    /// The pool, if it is in use and nobody holds it now.
+    pub(crate) fn try_lock_started(&'static self) -> Option<Locked> {
+        let guard = self.lock.try_lock()?;
+        let locked = Locked { pool: self, _guard: guard };
+        locked.inner().started.get().then_some(locked)
+    }
+
+    /// Waits for the pool and holds it, if it is in use.
+    pub(crate) fn lock_started(&'static self) -> Option<Locked> {
+        let locked = Locked { pool: self, _guard: self.lock.lock() };
+        locked.inner().started.get().then_some(locked)
+    }
+
+    /// Whether the calling thread holds the pool.
+    pub(crate) fn is_mine(&self) -> bool {
+        self.lock.is_mine()
+    }
+
+    /// The pool's lock, for `fork`.
+    pub(crate) fn lock_for_fork(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// The node's number among the pools.
+    pub(crate) fn node(&'static self) -> NodeIndex {
+        // SAFETY: every pool lies in `POOLS`.
+        NodeIndex::new(unsafe { core::ptr::from_ref(self).offset_from(POOLS.as_ptr()) } as usize)
+    }
+}
+
+/// A pool that is held.
+#[must_use]
+pub(crate) struct Locked {
+    pool: &'static Pool,
+    _guard: Guard<'static>,
+}
+
+impl Locked {
+    #[inline]
+    fn inner(&self) -> &Inner {
+        // SAFETY: the lock is held for as long as `self` lives, and the fields are cells.
+        unsafe { &*self.pool.inner.get() }
+    }
+
+    /// The node.
+    pub(crate) fn node(&self) -> NodeIndex {
+        self.pool.node()
+    }
+
+    /// The pool's first use: binds its part of the zone and obtains what it is to hold from the start.
+    fn start(&self) {
+        self.inner().started.set(true);
+        let node = self.node();
+        let nodes = topology::machine().count();
+        // The spread pool lives in the part bound to no node, whose large mappings lie where they are first touched:
+        // its segments are bound one by one.
+        if node != spread() {
+            let (start, size) = zone::part_range(Part::Node(node), nodes);
+            bind(node, start, size);
+        }
+        self.obtain(config::current().pool_size);
+    }
+
+    /// The pool's figures.
+    pub(crate) fn figures(&self) -> PoolFigures {
+        let inner = self.inner();
+        PoolFigures {
+            used: self.used(),
+            peak: inner.counts.peak.get(),
+            dirty: inner.dirty_slots.get() * crate::segment::SLOT + inner.kept_bytes.get(),
+            purged: inner.counts.purged.get(),
+            large_blocks: inner.counts.large_blocks.get(),
+            large_bytes: inner.counts.large_bytes.get(),
+            spilled: inner.counts.spilled.get(),
+        }
+    }
+
+    /// Bytes in slabs, runs and mappings.
+    fn used(&self) -> usize {
+        let inner = self.inner();
+        inner.used_slots.get() * crate::segment::SLOT + inner.mapped.get()
+    }
+
+    fn note_peak(&self) {
+        let peak = &self.inner().counts.peak;
+        peak.set(peak.get().max(self.used()));
+    }
+
+    /// Counts a block beyond slabs' as handed out.
+    pub(crate) fn count_large(&self, bytes: usize) {
+        let counts = &self.inner().counts;
+        counts.large_blocks.set(counts.large_blocks.get() + 1);
+        counts.large_bytes.set(counts.large_bytes.get() + bytes as u64);
+    }
+
+    /// Counts a request that this pool could not serve within its limit and another did.
+    pub(crate) fn count_spill(&self) {
+        let counts = &self.inner().counts;
+        counts.spilled.set(counts.spilled.get() + 1);
+    }
+
+    /// Whether so many more bytes stay within the pool's limit; memory that waits to go back goes back first.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        let limit = config::current().pool_limit;
+        if limit == usize::MAX {
+            return true;
+        }
+        let inner = self.inner();
+        let fits = |held: usize| held.checked_add(bytes).is_some_and(|sum| sum <= limit);
+        if fits(self.used() + inner.dirty_slots.get() * crate::segment::SLOT + inner.kept_bytes.get()) {
+            return true;
+        }
+        fits(self.used()) && {
+            self.purge_all();
+            true
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Memory that goes back to the kernel: free slots after the purge delay, large mappings that were kept, and all of it
+//! when there is too much.
+//!
+//! There is no thread for it. Dirty slots age when somebody takes or gives slots, and when an arena looks at the clock in
+//! its slow path; and since an idle process does neither, no more than a bounded amount may wait at all.
+
+use super::Locked;
+use crate::config;
+use crate::large::Mapping;
+use crate::os;
+use crate::segment::SLOT;
+
+/// Dirty slots that may wait, as a part of those in use, and the bounds of it, in bytes.
+const DIRTY_PART: usize = 4;
+const DIRTY_LEAST: usize = 4 << 20;
+const DIRTY_MOST: usize = 64 << 20;
+
+/// Bytes of large mappings that are kept for reuse.
+const KEPT_MOST: usize = 32 << 20;
+
+impl Locked {
+    /// Purges what has waited long enough, or is too much.
+    pub(crate) fn purge_if_due(&self) {
+        let delay = config::current().purge_delay_ms;
+        let inner = self.inner();
+        if inner.dirty_slots.get() == 0 && inner.kept.get().is_none() || delay == u64::MAX {
+            return;
+        }
+        if delay == 0 {
+            self.purge_all();
+            return;
+        }
+        let most = (inner.used_slots.get() * SLOT / DIRTY_PART).clamp(DIRTY_LEAST, DIRTY_MOST);
+        if inner.dirty_slots.get() * SLOT > most + config::current().pool_size {
+            self.purge_slots(false);
+        }
+        let now = os::now_ms();
+        if now.wrapping_sub(inner.aged_at.get()) < (delay / 2).max(1) {
+            return;
+        }
+        inner.aged_at.set(now);
+        self.purge_slots(true);
+        let mut next = inner.segments.get();
+        while let Some(segment) = next {
+            segment.age();
+            next = segment.header().next.get();
+        }
+        self.drop_kept_before(now.saturating_sub(delay));
+    }
+
+    /// Purges all that can be. True where anything went back.
+    pub(crate) fn purge_all(&self) -> bool {
+        let kept = self.inner().kept_bytes.get();
+        self.drop_kept_before(u64::MAX);
+        self.purge_slots(false) > 0 || kept > 0
+    }
+
+    /// Purges free slots, down to what the pool is to keep; gives how many.
+    fn purge_slots(&self, only_aged: bool) -> usize {
+        let inner = self.inner();
+        let keep = config::current().pool_size.div_ceil(SLOT);
+        let may_go = (inner.used_slots.get() + inner.dirty_slots.get()).saturating_sub(keep);
+        let mut left = may_go.min(inner.dirty_slots.get());
+        let mut purged = 0;
+        let mut next = inner.segments.get();
+        while let Some(segment) = next.filter(|_| left > 0) {
+            let done = segment.purge(only_aged, |start, count| {
+                if count > left {
+                    return None;
+                }
+                left -= count;
+                // SAFETY: free slots of this pool's segment: committed, and nobody's.
+                Some(unsafe { os::purge(start, count * SLOT) })
+            });
+            purged += done;
+            next = segment.header().next.get();
+        }
+        inner.dirty_slots.set(inner.dirty_slots.get() - purged);
+        inner.counts.purged.set(inner.counts.purged.get() + (purged * SLOT) as u64);
+        purged
+    }
+
+    /// Counts a mapping's bytes as in use, before it is made. False where the pool's limit forbids it.
+    pub(crate) fn begin_mapping(&self, bytes: usize) -> bool {
+        if !self.has_room_for(bytes) {
+            return false;
+        }
+        let inner = self.inner();
+        inner.mapped.set(inner.mapped.get() + bytes);
+        self.note_peak();
+        true
+    }
+
+    /// Counts a mapping's bytes as not in use any more.
+    pub(crate) fn end_mapping(&self, bytes: usize) {
+        let inner = self.inner();
+        inner.mapped.set(inner.mapped.get() - bytes);
+    }
+
+    /// A kept mapping that can serve `size` bytes aligned to `align` without wasting more than a quarter.
+    pub(crate) fn reuse_mapping(&self, size: usize, align: usize) -> Option<Mapping> {
+        let inner = self.inner();
+        let mut previous: Option<Mapping> = None;
+        let mut next = inner.kept.get();
+        while let Some(mapping) = next {
+            let after = mapping.next_kept();
+            if mapping.length() >= size
+                && mapping.length() - size <= size / 4
+                && mapping.block().as_ptr().addr().is_multiple_of(align)
+            {
+                match previous {
+                    Some(previous) => previous.set_next_kept(after),
+                    None => inner.kept.set(after),
+                }
+                inner.kept_bytes.set(inner.kept_bytes.get() - mapping.length());
+                inner.mapped.set(inner.mapped.get() + mapping.length());
+                self.note_peak();
+                return Some(mapping);
+            }
+            previous = Some(mapping);
+            next = after;
+        }
+        None
+    }
+
+    /// Takes a mapping out of use and keeps it for reuse, if it is small enough. False where the caller is to drop it.
+    pub(crate) fn keep_mapping(&self, mapping: Mapping) -> bool {
+        let inner = self.inner();
+        let bytes = mapping.length();
+        self.end_mapping(bytes);
+        let config = config::current();
+        if bytes > KEPT_MOST || config.purge_delay_ms == 0 {
+            return false;
+        }
+        if inner.kept_bytes.get() + bytes > KEPT_MOST {
+            self.drop_kept_before(u64::MAX);
+        }
+        mapping.set_kept_at(os::now_ms());
+        mapping.set_next_kept(inner.kept.replace(Some(mapping)));
+        inner.kept_bytes.set(inner.kept_bytes.get() + bytes);
+        self.purge_if_due();
+        true
+    }
+
+    /// Drops the mappings that were kept at or before that time.
+    fn drop_kept_before(&self, time: u64) {
+        let inner = self.inner();
+        let mut previous: Option<Mapping> = None;
+        let mut next = inner.kept.get();
+        while let Some(mapping) = next {
+            next = mapping.next_kept();
+            if mapping.kept_at() > time {
+                previous = Some(mapping);
+                continue;
+            }
+            match previous {
+                Some(previous) => previous.set_next_kept(next),
+                None => inner.kept.set(next),
+            }
+            inner.kept_bytes.set(inner.kept_bytes.get() - mapping.length());
+            inner.counts.purged.set(inner.counts.purged.get() + mapping.length() as u64);
+            // SAFETY: it was freed by its user and is on no list any more.
+            unsafe { mapping.unmap() };
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Slots: taken by slabs and runs, given back by both.
+
+use core::ptr::NonNull;
+
+use super::{Locked, bind, spread};
+use crate::message::Line;
+use crate::os;
+use crate::segment::{FIRST_SLOT, SLOT, SegmentPtr, SlotIndex, USABLE_SLOTS};
+use crate::topology;
+use crate::zone::{self, GRANULE, Part};
+
+/// Adjacent slots that were taken.
+#[derive(Clone, Copy)]
+pub(crate) struct Slots {
+    pub(crate) segment: SegmentPtr,
+    pub(crate) first: SlotIndex,
+    /// How many of them hold old data; 0: all of it reads as zero.
+    pub(crate) used_before: usize,
+}
+
+impl Slots {
+    /// The first byte.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.segment.slot_start(self.first)
+    }
+}
+
+impl Locked {
+    /// Takes `count` adjacent slots of which the first is a multiple of `align` slots within its segment. `None` where
+    /// the pool's limit or the kernel refuses.
+    pub(crate) fn take_slots(&self, count: usize, align: usize) -> Option<Slots> {
+        if !self.has_room_for(count * SLOT) {
+            return None;
+        }
+        let mut next = self.inner().with_room.get();
+        while let Some(segment) = next {
+            if let Some(slots) = self.take_from(segment, count, align) {
+                return Some(slots);
+            }
+            next = segment.header().next_with_room.get();
+        }
+        let segment = self.add_segment()?;
+        self.take_from(segment, count, align)
+    }
+
+    fn take_from(&self, segment: SegmentPtr, count: usize, align: usize) -> Option<Slots> {
+        let taken = segment.take_slots(count, align)?;
+        Some(self.note_taken(segment, taken, count))
+    }
+
+    fn note_taken(&self, segment: SegmentPtr, taken: crate::segment::Taken, count: usize) -> Slots {
+        let inner = self.inner();
+        inner.used_slots.set(inner.used_slots.get() + count);
+        inner.dirty_slots.set(inner.dirty_slots.get() - taken.used_before);
+        self.note_peak();
+        if segment.free_slots() == 0 {
+            self.unlist(segment);
+        }
+        Slots { segment, first: taken.first, used_before: taken.used_before }
+    }
+
+    /// Takes `more` slots that follow on a run, if they are free. Gives how many of them hold old data.
+    pub(crate) fn extend_run(&self, segment: SegmentPtr, end: SlotIndex, more: usize) -> Option<Slots> {
+        if !self.has_room_for(more * SLOT) {
+            return None;
+        }
+        let taken = segment.take_slots_at(end, more)?;
+        Some(self.note_taken(segment, taken, more))
+    }
+
+    /// Takes adjacent slots back. Their owner words say `FREE` already.
+    pub(crate) fn give_slots(&self, segment: SegmentPtr, first: SlotIndex, count: usize) {
+        let inner = self.inner();
+        let was_full = segment.free_slots() == 0;
+        segment.give_slots(first, count);
+        inner.used_slots.set(inner.used_slots.get() - count);
+        inner.dirty_slots.set(inner.dirty_slots.get() + count);
+        if was_full {
+            self.list_first(segment);
+        }
+        self.purge_if_due();
+    }
+
+    /// Takes a new segment from the zone.
+    fn add_segment(&self) -> Option<SegmentPtr> {
+        let node = self.node();
+        let nodes = topology::machine().count();
+        let part = if node == spread() { Part::Unbound } else { Part::Node(node) };
+        let range = zone::allocate(part, nodes, 1)?;
+        if range.outlier || node == spread() {
+            bind(node, range.start, GRANULE);
+        }
+        // SAFETY: the range was just reserved for this pool.
+        if !unsafe { os::commit(range.start, GRANULE) } {
+            // SAFETY: nobody was given the range.
+            unsafe { zone::free(range) };
+            return None;
+        }
+        // SAFETY: as above.
+        unsafe { os::refuse_huge_pages(range.start, GRANULE) };
+        // SAFETY: the granule is committed, and becomes a segment here.
+        let segment = unsafe { SegmentPtr::of(range.start.as_ptr() as usize) };
+        segment.begin(node);
+        let inner = self.inner();
+        segment.header().next.set(inner.segments.replace(Some(segment)));
+        self.list_last(segment);
+        Some(segment)
+    }
+
+    fn list_first(&self, segment: SegmentPtr) {
+        let inner = self.inner();
+        let next = inner.with_room.replace(Some(segment));
+        segment.header().next_with_room.set(next);
+        segment.header().previous_with_room.set(None);
+        match next {
+            Some(next) => next.header().previous_with_room.set(Some(segment)),
+            None => inner.last_with_room.set(Some(segment)),
+        }
+    }
+
+    fn list_last(&self, segment: SegmentPtr) {
+        let inner = self.inner();
+        let previous = inner.last_with_room.replace(Some(segment));
+        segment.header().previous_with_room.set(previous);
+        segment.header().next_with_room.set(None);
+        match previous {
+            Some(previous) => previous.header().next_with_room.set(Some(segment)),
+            None => inner.with_room.set(Some(segment)),
+        }
+    }
+
+    fn unlist(&self, segment: SegmentPtr) {
+        let inner = self.inner();
+        let (next, previous) = (segment.header().next_with_room.take(), segment.header().previous_with_room.take());
+        match previous {
+            Some(previous) => previous.header().next_with_room.set(next),
+            None => inner.with_room.set(next),
+        }
+        match next {
+            Some(next) => next.header().previous_with_room.set(previous),
+            None => inner.last_with_room.set(previous),
+        }
+    }
+
+    /// Obtains so many bytes from the kernel, to be kept. Says so where they cannot be had.
+    pub(super) fn obtain(&self, bytes: usize) {
+        let mut wanted = bytes.div_ceil(SLOT);
+        while wanted > 0 {
+            let Some(segment) = self.add_segment() else {
+                Line::new()
+                    .text("HOMING_POOL_SIZE is not met: the kernel refuses ")
+                    .size(wanted * SLOT)
+                    .text(" of ")
+                    .size(bytes)
+                    .say();
+                return;
+            };
+            let count = wanted.min(USABLE_SLOTS);
+            let first = SlotIndex::of(FIRST_SLOT * SLOT);
+            let start = segment.slot_start(first);
+            let page = os::page_size();
+            for offset in (0..count * SLOT).step_by(page) {
+                // SAFETY: the slots are committed, free and this pool's; a byte a page is touched, with what it holds.
+                unsafe { start.add(offset).write_volatile(0) };
+            }
+            segment.mark_dirty(first, count);
+            let inner = self.inner();
+            inner.dirty_slots.set(inner.dirty_slots.get() + count);
+            wanted -= count;
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Address space and pages: `mmap(2)`, `mprotect(2)`, `madvise(2)`, `mremap(2)`.
+
+use core::ptr::{self, NonNull};
+
+use super::keeping_errno;
+use crate::arith::align_up;
+use crate::os::fault::{self, Call};
+use crate::sync::{AtomicU8, AtomicUsize, Ordering};
+
+/// Bytes in a page of this kernel (4 KiB to 64 KiB), asked for once at run time.
+#[inline]
+pub(crate) fn page_size() -> usize {
+    static PAGE: AtomicUsize = AtomicUsize::new(0);
+    match PAGE.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: `getauxval` reads the process's auxiliary vector; it has no preconditions.
+            let page = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
+            let page = if page.is_power_of_two() { page } else { 4096 };
+            PAGE.store(page, Ordering::Relaxed);
+            page
+        }
+        page => page,
+    }
+}
+
+/// Reserves `size` bytes of address space aligned to `align` (both multiples of the page size, `align` a power of two).
+/// Nothing can be read or written there until [`commit`]. `None` where the kernel refuses.
+pub(crate) fn reserve(size: usize, align: usize) -> Option<NonNull<u8>> {
+    if fault::fails(Call::Map) {
+        return None;
+    }
+    keeping_errno(|| {
+        // Often the kernel's first answer is aligned already; ask for more only where it is not.
+        let first = map_inaccessible(size)?;
+        if (first.as_ptr() as usize).is_multiple_of(align) {
+            return Some(first);
+        }
+        unmap(first, size);
+        let padded = size.checked_add(align)?;
+        let base = map_inaccessible(padded)?;
+        let start = base.as_ptr() as usize;
+        let head = align_up(start, align)? - start;
+        // SAFETY: `head <= align`, so the pointer stays within the `size + align` bytes just mapped.
+        let aligned = unsafe { base.add(head) };
+        if head > 0 {
+            unmap(base, head);
+        }
+        if head < align {
+            // SAFETY: `head + size < padded`, within the mapping.
+            unmap(unsafe { aligned.add(size) }, align - head);
+        }
+        Some(aligned)
+    })
+}
+
+fn map_inaccessible(size: usize) -> Option<NonNull<u8>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
+    let start = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+    if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
+}
+
+fn unmap(start: NonNull<u8>, size: usize) {
+    // SAFETY: callers pass parts of mappings this module made and nobody else knows of yet or any more.
+    unsafe { libc::munmap(start.as_ptr().cast(), size) };
+}
+
+/// Gives reserved address space back to the kernel for good.
+///
+/// # Safety
+/// `start..start + size` is whole pages out of [`reserve`], and nobody uses it any more.
+pub(crate) unsafe fn release(start: NonNull<u8>, size: usize) {
+    keeping_errno(|| unmap(start, size));
+}
+
+/// Makes reserved memory readable and writable; what was never touched reads as zero. False where the kernel refuses.
+///
+/// # Safety
+/// `start..start + size` is whole pages out of [`reserve`] that belong to the caller.
+pub(crate) unsafe fn commit(start: NonNull<u8>, size: usize) -> bool {
+    if fault::fails(Call::Commit) {
+        return false;
+    }
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: the caller owns the range; making it accessible invalidates nothing.
+    keeping_errno(|| unsafe { libc::mprotect(start.as_ptr().cast(), size, protection) == 0 })
+}
+
+/// Drops the contents and makes the range inaccessible again; it stays reserved.
+///
+/// # Safety
+/// As [`commit`]; nobody uses the contents any more.
+pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) {
+    keeping_errno(|| {
+        // SAFETY: the caller gives the contents up.
+        unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_DONTNEED) };
+        // SAFETY: nobody uses the range any more, so making it inaccessible hurts nobody.
+        unsafe { libc::mprotect(start.as_ptr().cast(), size, libc::PROT_NONE) };
+    });
+}
+
+/// Gives the pages that lie wholly in the range back to the kernel. True where all of them read as zero from now on.
+///
+/// # Safety
+/// The range is committed and the caller's, and its contents may be lost.
+pub(crate) unsafe fn purge(start: NonNull<u8>, size: usize) -> bool {
+    if fault::fails(Call::Purge) {
+        return false;
+    }
+    // SAFETY: the caller gives the contents up.
+    keeping_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_DONTNEED) == 0 })
+}
+
+/// Touches the pages of the range in one call, where the kernel can (Linux 5.14); elsewhere does nothing.
+///
+/// # Safety
+/// The range is committed and the caller's.
+pub(crate) unsafe fn populate(start: NonNull<u8>, size: usize) {
+    static REFUSED: AtomicU8 = AtomicU8::new(0);
+    if REFUSED.load(Ordering::Relaxed) != 0 {
+        return;
+    }
+    // SAFETY: populating the caller's own committed pages changes no contents.
+    let refused = keeping_errno(|| unsafe {
+        libc::madvise(start.as_ptr().cast(), size, libc::MADV_POPULATE_WRITE) != 0 && super::errno() == libc::EINVAL
+    });
+    if refused {
+        REFUSED.store(1, Ordering::Relaxed);
+    }
+}
+
+/// Keeps transparent huge pages away from the range: one touched page is to cost one page.
+///
+/// # Safety
+/// The range is the caller's.
+pub(crate) unsafe fn refuse_huge_pages(start: NonNull<u8>, size: usize) {
+    // SAFETY: advice about the caller's own range; contents are untouched.
+    keeping_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_NOHUGEPAGE) });
+}
+
+/// Moves the pages of `old..old + size` to `new`, where they replace what is reserved; `old` stays reserved and reads
+/// as zero. False, and nothing changed, where the kernel cannot (before Linux 5.7).
+///
+/// # Safety
+/// Both ranges are whole pages out of [`reserve`], the caller's, apart from each other; `old` is committed, and nothing
+/// at `new` is in use.
+pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>) -> bool {
+    if fault::fails(Call::Move) {
+        return false;
+    }
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    // SAFETY: both ranges are the caller's. MREMAP_DONTUNMAP leaves the old one mapped, so that no other mapping of the
+    // process can come to lie in the reserved zone.
+    keeping_errno(|| unsafe {
+        libc::mremap(old.as_ptr().cast(), size, size, flags, new.as_ptr()) != libc::MAP_FAILED
+    })
+}
+
+/// Bytes of the process that are in memory now, from `/proc/self/statm`; 0 where there is none to read.
+pub(crate) fn resident_bytes() -> usize {
+    let mut buffer = [0_u8; 128];
+    let read = super::read_file(c"/proc/self/statm", &mut buffer).unwrap_or(0);
+    let mut fields = buffer[..read].split(|byte| *byte == b' ');
+    let pages = fields.nth(1).map_or(0, |field| {
+        field.iter().take_while(|byte| byte.is_ascii_digit()).fold(0_usize, |sum, byte| {
+            sum.wrapping_mul(10).wrapping_add(usize::from(byte - b'0'))
+        })
+    });
+    pages * page_size()
+}
+
+/// The most bytes of the process that were in memory at once (`getrusage(2)`).
+pub(crate) fn peak_resident_bytes() -> usize {
+    keeping_errno(|| {
+        let mut usage = core::mem::MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: the buffer has the type the call fills.
+        unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+        // SAFETY: zeroed at least, and every field is an integer.
+        let usage = unsafe { usage.assume_init() };
+        usize::try_from(usage.ru_maxrss).unwrap_or(0) * 1024
+    })
+}

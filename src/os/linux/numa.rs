@@ -1,0 +1,75 @@
+//! Nodes: `mbind(2)` and `get_mempolicy(2)`, called by number, so that no libnuma is needed.
+
+use core::ffi::c_long;
+use core::ptr::{self, NonNull};
+
+use super::keeping_errno;
+use crate::os::fault::{self, Call};
+
+/// The most nodes a Linux kernel can be built for (CONFIG_NODES_SHIFT of 10).
+pub(crate) const MAX_NODES: usize = 1024;
+
+/// A set of nodes as the kernel takes it.
+pub(crate) type NodeMask = [u64; MAX_NODES / 64];
+
+/// What a range of addresses is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// That node if it has room, else the nearest that has.
+    Preferred,
+    /// That node or nothing.
+    Strict,
+    /// Page by page over the nodes of the mask.
+    Interleaved,
+}
+
+// linux/mempolicy.h
+const MPOL_PREFERRED: c_long = 1;
+const MPOL_BIND: c_long = 2;
+const MPOL_INTERLEAVE: c_long = 3;
+const MPOL_F_STATIC_NODES: c_long = 1 << 15;
+const MPOL_F_MEMS_ALLOWED: c_long = 1 << 2;
+
+/// Bits of the mask, plus one: the kernel takes one off (mbind(2), "maxnode").
+const MAX_NODE_ARGUMENT: usize = MAX_NODES + 1;
+
+/// Binds the addresses to nodes; pages that are touched from now on come from there. The error is `errno`'s.
+///
+/// # Safety
+/// The range is whole pages out of [`reserve`](super::reserve), the caller's.
+pub(crate) unsafe fn bind(start: NonNull<u8>, size: usize, binding: Binding, nodes: &NodeMask) -> Result<(), i32> {
+    if fault::fails(Call::Bind) {
+        return Err(libc::EPERM);
+    }
+    let mode = match binding {
+        Binding::Preferred => MPOL_PREFERRED,
+        Binding::Strict => MPOL_BIND,
+        Binding::Interleaved => MPOL_INTERLEAVE,
+    } | MPOL_F_STATIC_NODES;
+    keeping_errno(|| {
+        // SAFETY: the range is the caller's; the mask is readable for `MAX_NODES` bits.
+        let answer = unsafe {
+            libc::syscall(libc::SYS_mbind, start.as_ptr(), size, mode, nodes.as_ptr(), MAX_NODE_ARGUMENT, 0_u32)
+        };
+        if answer == 0 { Ok(()) } else { Err(super::errno()) }
+    })
+}
+
+/// The nodes that the process may take memory from (its cpuset's). The error is `errno`'s.
+pub(crate) fn allowed_nodes() -> Result<NodeMask, i32> {
+    let mut mask: NodeMask = [0; MAX_NODES / 64];
+    keeping_errno(|| {
+        // SAFETY: the mask is writable for `MAX_NODES` bits; the mode and address are not asked for.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_get_mempolicy,
+                ptr::null_mut::<i32>(),
+                mask.as_mut_ptr(),
+                MAX_NODE_ARGUMENT,
+                ptr::null_mut::<u8>(),
+                MPOL_F_MEMS_ALLOWED,
+            )
+        };
+        if answer == 0 { Ok(mask) } else { Err(super::errno()) }
+    })
+}

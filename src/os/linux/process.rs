@@ -1,0 +1,136 @@
+//! The process: its environment, its files, its standard error, its forks.
+
+use core::ffi::{CStr, c_char, c_void};
+
+use super::keeping_errno;
+
+/// `errno` of the calling thread.
+#[inline]
+pub(crate) fn errno() -> i32 {
+    // SAFETY: the C library hands out a valid pointer to the calling thread's `errno`.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets `errno` of the calling thread.
+#[inline]
+pub(crate) fn set_errno(value: i32) {
+    // SAFETY: as in `errno`.
+    unsafe { *libc::__errno_location() = value };
+}
+
+/// "Out of memory", as `errno` says it.
+pub(crate) const ENOMEM: i32 = libc::ENOMEM;
+/// "Invalid argument", as `errno` says it.
+pub(crate) const EINVAL: i32 = libc::EINVAL;
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// Calls `visit` with every `KEY=VALUE` of the environment, without allocating. False where the C library has not set
+/// it up yet, so that it has to be asked again later.
+pub(crate) fn for_each_variable(mut visit: impl FnMut(&[u8])) -> bool {
+    // SAFETY: `environ` is null or points to a null-terminated array of C strings (environ(7)); nobody changes it while
+    // the first allocation of the process is served, and `setenv` afterwards replaces pointers, never strings in place.
+    unsafe {
+        let mut entry = environ;
+        if entry.is_null() {
+            return false;
+        }
+        while !(*entry).is_null() {
+            visit(CStr::from_ptr(*entry).to_bytes());
+            entry = entry.add(1);
+        }
+    }
+    true
+}
+
+/// Whether the process runs with privileges that its caller lacks, so that its environment must not be trusted
+/// (`AT_SECURE`, getauxval(3)).
+pub(crate) fn is_secure() -> bool {
+    // SAFETY: no preconditions.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The process's id.
+pub(crate) fn process_id() -> u32 {
+    // SAFETY: no preconditions.
+    unsafe { libc::getpid() as u32 }
+}
+
+/// Reads as much of the file as `buffer` holds, by plain system calls. `None` where it cannot be opened or read.
+pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Option<usize> {
+    keeping_errno(|| {
+        // SAFETY: the path is a C string.
+        let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        if file < 0 {
+            return None;
+        }
+        let mut filled = 0;
+        let result = loop {
+            let rest = &mut buffer[filled..];
+            if rest.is_empty() {
+                break Some(filled);
+            }
+            // SAFETY: `rest` is writable for its length.
+            match unsafe { libc::read(file, rest.as_mut_ptr().cast(), rest.len()) } {
+                0 => break Some(filled),
+                n if n > 0 => filled += n as usize,
+                _ if errno() == libc::EINTR => {}
+                _ => break None,
+            }
+        };
+        // SAFETY: `file` was opened above and is closed once.
+        unsafe { libc::close(file) };
+        result
+    })
+}
+
+/// Writes the text to a file descriptor, whole where the descriptor takes it. Errors are left alone: there is nobody to
+/// tell.
+pub(crate) fn write_to(descriptor: i32, text: &[u8]) {
+    keeping_errno(|| {
+        let mut rest = text;
+        while !rest.is_empty() {
+            // SAFETY: `rest` is readable for its length.
+            match unsafe { libc::write(descriptor, rest.as_ptr().cast(), rest.len()) } {
+                n if n > 0 => rest = &rest[n as usize..],
+                _ if errno() == libc::EINTR => {}
+                _ => return,
+            }
+        }
+    });
+}
+
+/// The descriptor of standard error.
+pub(crate) const STDERR: i32 = libc::STDERR_FILENO;
+
+/// Ends the process at once.
+pub(crate) fn abort() -> ! {
+    // SAFETY: no preconditions.
+    unsafe { libc::abort() }
+}
+
+/// Has `prepare` called before every `fork`, and `parent` and `child` after it. May allocate.
+pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    unsafe extern "C" {
+        fn pthread_atfork(
+            prepare: Option<extern "C" fn()>,
+            parent: Option<extern "C" fn()>,
+            child: Option<extern "C" fn()>,
+        ) -> i32;
+    }
+    // SAFETY: the three are plain functions of the program that live as long as it does.
+    keeping_errno(|| unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) });
+}
+
+/// Has `hook` called when the process exits by `exit` or a return from `main`. May allocate.
+pub(crate) fn at_exit(hook: extern "C" fn()) {
+    // SAFETY: the hook is a plain function of the program.
+    keeping_errno(|| unsafe { libc::atexit(hook) });
+}
+
+/// A pointer-sized nothing for thread-specific data.
+pub(super) const fn token_pointer(value: usize) -> *mut c_void {
+    core::ptr::without_provenance_mut(value)
+}

@@ -1,0 +1,178 @@
+//! Threads: who is asking, where it runs, and its end. Clocks and waiting.
+
+use core::ffi::c_void;
+
+use super::keeping_errno;
+use super::process::token_pointer;
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
+
+/// A number that no other living thread has: the thread pointer, or the address of the thread's `errno`.
+#[inline(always)]
+pub(crate) fn thread_token() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let token: usize;
+        // SAFETY: the x86-64 ABI for thread-local storage keeps the thread pointer at offset 0 of the segment `fs`
+        // (Drepper, "ELF Handling For Thread-Local Storage", 3.4.6).
+        unsafe {
+            core::arch::asm!("mov {}, qword ptr fs:[0]", out(reg) token, options(pure, readonly, nostack, preserves_flags));
+        }
+        token
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        // SAFETY: a valid pointer, of which only the address is taken.
+        unsafe { libc::__errno_location() as usize }
+    }
+}
+
+/// Sleeps while the word is `expected`; may wake for no reason (futex(2)).
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word is a valid, aligned futex for as long as the call runs; a null timeout waits for ever.
+    keeping_errno(|| unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, core::ptr::null::<libc::timespec>())
+    });
+}
+
+/// Wakes one thread that sleeps on the word.
+pub(crate) fn futex_wake_one(word: &AtomicU32) {
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word is a valid, aligned futex.
+    keeping_errno(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) });
+}
+
+/// Milliseconds of a clock that never goes back, to a few milliseconds exact (CLOCK_MONOTONIC_COARSE).
+#[inline]
+pub(crate) fn now_ms() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the buffer has the type the call fills; the clock exists since Linux 2.6.32.
+    keeping_errno(|| unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) });
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// The kernel's number of the CPU and of the node that the calling thread runs on.
+///
+/// Read from the thread's `rseq` area where the C library registered one and the kernel fills the node in (Linux 6.3),
+/// else from `getcpu`, which the kernel's vDSO answers. `None` where neither works.
+pub(crate) fn current_cpu_and_node() -> Option<(u32, u32)> {
+    if let Some(place) = rseq::cpu_and_node() {
+        return Some(place);
+    }
+    let (mut cpu, mut node) = (0_u32, 0_u32);
+    let answer = keeping_errno(|| {
+        // SAFETY: both buffers are writable; the third argument is ignored since Linux 2.6.24.
+        unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, &raw mut node, core::ptr::null_mut::<c_void>()) }
+    });
+    (answer == 0).then_some((cpu, node))
+}
+
+/// The restartable-sequences area of the thread (rseq(2)), as far as it is needed here.
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+mod rseq {
+    use crate::sync::{AtomicU8, Ordering};
+
+    const AT_RSEQ_FEATURE_SIZE: libc::c_ulong = 27;
+    /// Offsets of the fields in `struct rseq` (linux/rseq.h).
+    const CPU_ID: usize = 4;
+    const NODE_ID: usize = 20;
+    /// The feature size from which `node_id` is there.
+    const WITH_NODE: libc::c_ulong = 24;
+
+    // glibc 2.35 and later export the area's distance from the thread pointer; weak, since older ones do not.
+    core::arch::global_asm!(".weak __rseq_offset", ".weak __rseq_size");
+
+    fn offset() -> Option<isize> {
+        let (offset, size): (*const isize, *const u32);
+        // SAFETY: loads the two weak symbols' addresses (null where the C library has none) from the global offset
+        // table.
+        unsafe {
+            core::arch::asm!(
+                "mov {}, qword ptr [rip + __rseq_offset@GOTPCREL]",
+                "mov {}, qword ptr [rip + __rseq_size@GOTPCREL]",
+                out(reg) offset, out(reg) size, options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        if offset.is_null() || size.is_null() {
+            return None;
+        }
+        // SAFETY: both are constants of the C library, of these types (glibc manual, "Restartable Sequences").
+        let (offset, size) = unsafe { (*offset, *size) };
+        // SAFETY: no preconditions.
+        (size >= 24 && unsafe { libc::getauxval(AT_RSEQ_FEATURE_SIZE) } >= WITH_NODE).then_some(offset)
+    }
+
+    pub(super) fn cpu_and_node() -> Option<(u32, u32)> {
+        /// 0: not known yet; 1: can be used; 2: cannot.
+        static USABLE: AtomicU8 = AtomicU8::new(0);
+        if USABLE.load(Ordering::Relaxed) == 2 {
+            return None;
+        }
+        let Some(offset) = offset() else {
+            USABLE.store(2, Ordering::Relaxed);
+            return None;
+        };
+        USABLE.store(1, Ordering::Relaxed);
+        let area = core::ptr::with_exposed_provenance::<u8>(super::thread_token().wrapping_add_signed(offset));
+        // SAFETY: the C library keeps the calling thread's area at that distance from its thread pointer; the kernel
+        // writes aligned words of it, only while this thread is not running.
+        let (cpu, node) = unsafe {
+            (area.add(CPU_ID).cast::<i32>().read_volatile(), area.add(NODE_ID).cast::<u32>().read_volatile())
+        };
+        // Negative while the area is not registered.
+        u32::try_from(cpu).ok().map(|cpu| (cpu, node))
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
+mod rseq {
+    pub(super) fn cpu_and_node() -> Option<(u32, u32)> {
+        None
+    }
+}
+
+/// How often the C library calls the destructors of thread-specific data that keeps coming back
+/// (PTHREAD_DESTRUCTOR_ITERATIONS, POSIX limits.h).
+const ROUNDS: usize = 4;
+
+/// The key's number plus one; 0 while there is none.
+static KEY: AtomicUsize = AtomicUsize::new(0);
+static HOOK: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes the key by which [`call_at_thread_exit`] has `hook` called. To be called once. False where the C library has
+/// no key left: threads then go without their hook.
+pub(crate) fn set_thread_exit_hook(hook: fn()) -> bool {
+    let mut key: libc::pthread_key_t = 0;
+    HOOK.store(hook as usize, Ordering::Relaxed);
+    // SAFETY: the buffer has the type the call fills; the destructor is a function of the program.
+    if keeping_errno(|| unsafe { libc::pthread_key_create(&raw mut key, Some(end_of_thread)) }) != 0 {
+        return false;
+    }
+    KEY.store(key as usize + 1, Ordering::Release);
+    true
+}
+
+/// Has the hook called when the calling thread ends, in the last round of destructors, so that memory freed by others'
+/// destructors is still freed the ordinary way. May allocate, for late keys.
+pub(crate) fn call_at_thread_exit() {
+    set_specific(1);
+}
+
+fn set_specific(round: usize) {
+    let key = KEY.load(Ordering::Acquire);
+    if key != 0 {
+        // SAFETY: the key was made by `pthread_key_create` and is never deleted.
+        keeping_errno(|| unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, token_pointer(round)) });
+    }
+}
+
+extern "C" fn end_of_thread(round: *mut c_void) {
+    let round = round as usize;
+    if round < ROUNDS {
+        return set_specific(round + 1);
+    }
+    let hook = HOOK.load(Ordering::Relaxed);
+    // SAFETY: `set_thread_exit_hook` stored a `fn()` there before it made the key that leads here.
+    let hook = unsafe { core::mem::transmute::<usize, fn()>(hook) };
+    hook();
+}

@@ -1,0 +1,89 @@
+//! What is done once a process: reading the settings and the machine, reserving the zone, and the hooks of threads,
+//! forks and the exit.
+
+use crate::config::{self, Config};
+use crate::sync::once::{Entry, Once};
+use crate::{arena, node, os, stats, topology, zone};
+
+static SET_UP: Once = Once::new();
+static HOOKS: Once = Once::new();
+
+/// Sees to it that the process is set up. False where the calling thread is in the middle of it.
+#[inline]
+pub(crate) fn set_up(base: &Config) -> bool {
+    if SET_UP.is_done() {
+        return true;
+    }
+    first_use(base)
+}
+
+#[cold]
+fn first_use(base: &Config) -> bool {
+    let entry = SET_UP.enter(os::thread_token(), || {
+        let mut config = *base;
+        let has_environment = config.read_environment();
+        if !has_environment {
+            // The C library is not there yet: whoever comes in this early is served by the emergency path.
+            return false;
+        }
+        // SAFETY: the one that sets up is alone until it is done.
+        unsafe {
+            config::install(config);
+            topology::install();
+            zone::install(topology::machine().count());
+        }
+        node::check_policy();
+        os::set_thread_exit_hook(arena::enter::on_thread_exit);
+        true
+    });
+    entry == Entry::Done
+}
+
+/// Registers what is called at forks and at the exit; these allocate, so that they come after the first arena.
+#[cold]
+pub(crate) fn register_hooks() {
+    HOOKS.enter(os::thread_token(), || {
+        os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+        let config = config::current();
+        if config.verbose {
+            stats::say_settings();
+        }
+        if config.summary || config.report.is_some() {
+            os::at_exit(stats::at_exit);
+        }
+        true
+    });
+}
+
+/// Whether [`register_hooks`] has been called.
+#[inline]
+pub(crate) fn has_hooks() -> bool {
+    HOOKS.is_done()
+}
+
+/// Takes every lock, in the order in which they are taken elsewhere: pools by their index, then the zone's. What they
+/// guard is whole when the child gets its copy.
+extern "C" fn before_fork() {
+    for index in 0..node::pools() {
+        node::pool(topology::NodeIndex::new(index)).lock_for_fork().lock_for_fork();
+    }
+    zone::lock_for_fork().lock_for_fork();
+}
+
+extern "C" fn after_fork_in_parent() {
+    zone::lock_for_fork().unlock_after_fork();
+    for index in (0..node::pools()).rev() {
+        node::pool(topology::NodeIndex::new(index)).lock_for_fork().unlock_after_fork();
+    }
+}
+
+/// The child has the forking thread only. Its arena is as it was. Those of the other threads are lost to it: they may
+/// have been in the middle of an operation, so what is on their slabs can be freed, but is not handed out again.
+extern "C" fn after_fork_in_child() {
+    zone::lock_for_fork().reset_in_child();
+    for index in 0..node::pools() {
+        node::pool(topology::NodeIndex::new(index)).lock_for_fork().reset_in_child();
+    }
+    SET_UP.reset_in_child();
+    HOOKS.reset_in_child();
+}

@@ -1,0 +1,353 @@
+//! Segments: 32 MiB on one node, aligned to 32 MiB, so that masking any pointer gives its segment; cut into 512 slots of
+//! 64 KiB.
+//!
+//! All metadata stands at the front, apart from the blocks and apart from each other by who writes it:
+//!
+//! | slot | bytes | what | written by |
+//! |---|---|---|---|
+//! | 0 | 64 KiB | 512 hot slab headers of 128 B | each slab's owner |
+//! | 1 | 4 KiB | 512 owner words | whoever takes or gives a slot, under the node's lock; an adopting arena |
+//! | 1 | 32 KiB | 512 remote words, each on a line of its own | any thread |
+//! | 1 | the rest | the segment's own header | the holder of the node's lock |
+//!
+//! It is all touched lazily: a small program pays a few pages.
+
+mod bitmap;
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+use crate::slab::SlabHeader;
+use crate::slab::remote::Remote;
+use crate::sync::{AtomicUsize, Ordering};
+use crate::topology::NodeIndex;
+use crate::zone::{GRANULE, granule_start};
+use bitmap::Bitmap;
+
+/// Bytes in a slot.
+pub(crate) const SLOT: usize = 64 << 10;
+/// Slots in a segment.
+pub(crate) const SLOTS: usize = GRANULE / SLOT;
+/// The first slot that can hold blocks.
+pub(crate) const FIRST_SLOT: usize = 2;
+/// Slots of a segment that can hold blocks.
+pub(crate) const USABLE_SLOTS: usize = SLOTS - FIRST_SLOT;
+
+const HEADER: usize = size_of::<SlabHeader>();
+/// Where the owner words begin, in bytes from the segment's start. Mappings (`large`) keep theirs at the same place.
+pub(crate) const OWNERS: usize = SLOT;
+const REMOTES: usize = OWNERS + SLOTS * size_of::<usize>();
+const OWN: usize = REMOTES + SLOTS * size_of::<Remote>();
+const _: () = assert!(HEADER * SLOTS == SLOT);
+const _: () = assert!(size_of::<Remote>() == 64);
+const _: () = assert!(OWN + size_of::<SegmentHeader>() <= FIRST_SLOT * SLOT);
+const _: () = assert!(SLOTS == 512);
+
+/// A slot's number within its segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct SlotIndex(u16);
+
+impl SlotIndex {
+    /// The slot that an address lies in.
+    #[inline(always)]
+    pub(crate) const fn of(address: usize) -> Self {
+        SlotIndex((address / SLOT % SLOTS) as u16)
+    }
+
+    /// The slot whose slab header has that address.
+    #[inline(always)]
+    pub(crate) const fn of_header(address: usize) -> Self {
+        SlotIndex((address % SLOT / HEADER) as u16)
+    }
+
+    /// The slot so many further on. The caller stays within the segment.
+    #[inline(always)]
+    pub(crate) const fn plus(self, slots: usize) -> Self {
+        SlotIndex(self.0 + slots as u16)
+    }
+
+    /// The slot so many before. The caller stays within the segment.
+    #[inline(always)]
+    pub(crate) const fn minus(self, slots: usize) -> Self {
+        SlotIndex(self.0 - slots as u16)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Who a slot belongs to, in one word.
+///
+/// | low bits | meaning |
+/// |---|---|
+/// | `..000` | free (0), or the address of an arena, a multiple of 4,096 |
+/// | bit 0 | the arena works in checked mode: its word never equals a plain address |
+/// | bit 1 | not the first slot of its slab: likewise |
+/// | bit 2 | not an arena's: the kind in bits 3 to 5, a number from bit 8 on |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct OwnerWord(usize);
+
+/// What an owner word says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Nothing was handed out there, or it was freed.
+    Free,
+    /// The arena with that address.
+    Arena(usize),
+    /// The start of a run of so many slots.
+    Run(usize),
+    /// Within a run.
+    RunInterior,
+    /// The block of a mapping of its own.
+    Mapping,
+}
+
+impl OwnerWord {
+    pub(crate) const FREE: Self = OwnerWord(0);
+    pub(crate) const RUN_INTERIOR: Self = OwnerWord(SPECIAL | 1 << 3);
+    pub(crate) const MAPPING: Self = OwnerWord(SPECIAL | 2 << 3);
+
+    #[inline(always)]
+    pub(crate) const fn arena(address: usize, checked: bool, first: bool) -> Self {
+        OwnerWord(address | if checked { CHECKED } else { 0 } | if first { 0 } else { CONTINUED })
+    }
+
+    pub(crate) const fn run(slots: usize) -> Self {
+        OwnerWord(SPECIAL | slots << 8)
+    }
+
+    /// Whether this is the plain word of the arena at that address.
+    #[inline(always)]
+    pub(crate) fn is(self, arena: usize) -> bool {
+        self.0 == arena
+    }
+
+    pub(crate) fn decode(self) -> Owner {
+        if self.0 & SPECIAL == 0 {
+            return match self.0 & !(CHECKED | CONTINUED) {
+                0 => Owner::Free,
+                arena => Owner::Arena(arena),
+            };
+        }
+        match self.0 >> 3 & 7 {
+            0 => Owner::Run(self.0 >> 8),
+            1 => Owner::RunInterior,
+            _ => Owner::Mapping,
+        }
+    }
+}
+
+const CHECKED: usize = 1;
+const CONTINUED: usize = 2;
+const SPECIAL: usize = 4;
+
+/// A segment, or the first granule of a mapping, by its address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct SegmentPtr(NonNull<u8>);
+
+/// The segment's own header; guarded by its node's lock.
+pub(crate) struct SegmentHeader {
+    node: Cell<NodeIndex>,
+    /// Slots nobody holds.
+    free: Bitmap,
+    /// Of the free ones: written since they were last given back to the kernel, and lately.
+    dirty: Bitmap,
+    /// Of the free ones: dirty for at least half the purge delay.
+    aged: Bitmap,
+    free_count: Cell<u32>,
+    /// No run of more slots than this is free.
+    longest_at_most: Cell<u32>,
+    /// The next of all the node's segments.
+    pub(crate) next: Cell<Option<SegmentPtr>>,
+    /// The neighbours among the node's segments with a free slot.
+    pub(crate) next_with_room: Cell<Option<SegmentPtr>>,
+    pub(crate) previous_with_room: Cell<Option<SegmentPtr>>,
+}
+
+/// Slots that were taken.
+#[derive(Clone, Copy)]
+pub(crate) struct Taken {
+    pub(crate) first: SlotIndex,
+    /// How many of them hold old data.
+    pub(crate) used_before: usize,
+}
+
+impl SegmentPtr {
+    /// What masking that address gives.
+    ///
+    /// # Safety
+    /// The address lies in a segment, or in the first granule of a mapping.
+    #[inline(always)]
+    pub(crate) unsafe fn of(address: usize) -> Self {
+        let start = core::ptr::with_exposed_provenance_mut(granule_start(address));
+        // SAFETY: granules never begin at 0, where nothing is mapped.
+        SegmentPtr(unsafe { NonNull::new_unchecked(start) })
+    }
+
+    #[inline(always)]
+    fn part<T>(&self, offset: usize) -> NonNull<T> {
+        // SAFETY: `offset` is within the segment's two slots of metadata, all of it committed.
+        unsafe { self.0.add(offset) }.cast()
+    }
+
+    /// A slot's hot header.
+    #[inline(always)]
+    pub(crate) fn slab_header(self, slot: SlotIndex) -> NonNull<SlabHeader> {
+        self.part(slot.get() * HEADER)
+    }
+
+    #[inline(always)]
+    fn owner_word(&self, slot: SlotIndex) -> &AtomicUsize {
+        // SAFETY: owner words are atomics in committed memory that is never unmapped while anybody may look.
+        unsafe { self.part::<AtomicUsize>(OWNERS + slot.get() * size_of::<usize>()).as_ref() }
+    }
+
+    /// Who the slot belongs to. Relaxed: whoever frees a block was handed it after its slab's word was written, and
+    /// whoever compares the word with its own arena wrote it itself or was handed the arena under the node's lock.
+    #[inline(always)]
+    pub(crate) fn owner(self, slot: SlotIndex) -> OwnerWord {
+        OwnerWord(self.owner_word(slot).load(Ordering::Relaxed))
+    }
+
+    /// Says who the slot belongs to.
+    #[inline]
+    pub(crate) fn set_owner(self, slot: SlotIndex, owner: OwnerWord) {
+        self.owner_word(slot).store(owner.0, Ordering::Release);
+    }
+
+    /// Makes the slot free if it is what the caller saw; false where somebody else was faster.
+    pub(crate) fn free_owner(self, slot: SlotIndex, seen: OwnerWord) -> bool {
+        self.owner_word(slot)
+            .compare_exchange(seen.0, OwnerWord::FREE.0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// A slot's remote word.
+    #[inline(always)]
+    pub(crate) fn remote(self, slot: SlotIndex) -> &'static Remote {
+        // SAFETY: remote words are atomics in committed memory that is never unmapped; zero bytes are valid.
+        unsafe { self.part::<Remote>(REMOTES + slot.get() * size_of::<Remote>()).as_ref() }
+    }
+
+    /// A slot's first byte.
+    #[inline(always)]
+    pub(crate) fn slot_start(self, slot: SlotIndex) -> NonNull<u8> {
+        self.part(slot.get() * SLOT)
+    }
+
+    #[inline(always)]
+    pub(crate) fn address(self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
+    #[inline]
+    pub(crate) fn header(&self) -> &SegmentHeader {
+        // SAFETY: committed, and zero bytes are valid for every field.
+        unsafe { self.part::<SegmentHeader>(OWN).as_ref() }
+    }
+
+    /// The node it was taken for. Written before any of its blocks is handed out, and constant.
+    #[inline]
+    pub(crate) fn node(self) -> NodeIndex {
+        self.header().node.get()
+    }
+
+    /// Makes a committed, zeroed granule a segment of the node, all its slots free and clean.
+    pub(crate) fn begin(self, node: NodeIndex) {
+        let header = self.header();
+        header.node.set(node);
+        header.free.set_range(FIRST_SLOT, USABLE_SLOTS);
+        header.free_count.set(USABLE_SLOTS as u32);
+        header.longest_at_most.set(USABLE_SLOTS as u32);
+    }
+
+    pub(crate) fn free_slots(self) -> usize {
+        self.header().free_count.get() as usize
+    }
+
+    /// Takes `count` adjacent free slots whose first is a multiple of `align` slots, lowest first; for a single one,
+    /// one that is in memory already rather than one that is not.
+    pub(crate) fn take_slots(self, count: usize, align: usize) -> Option<Taken> {
+        let header = self.header();
+        if count > header.longest_at_most.get() as usize {
+            return None;
+        }
+        let in_memory = || {
+            if count > 1 || align > 1 {
+                return None;
+            }
+            header.free.lowest_in_common(&header.dirty, &header.aged)
+        };
+        let Some(first) = in_memory().or_else(|| header.free.lowest_run(count, align)) else {
+            if align == 1 {
+                header.longest_at_most.set(count as u32 - 1);
+            }
+            return None;
+        };
+        Some(self.take(first, count))
+    }
+
+    /// Takes those slots if all of them are free.
+    pub(crate) fn take_slots_at(self, first: SlotIndex, count: usize) -> Option<Taken> {
+        let first = first.get();
+        (first + count <= SLOTS && self.header().free.all_set(first, count)).then(|| self.take(first, count))
+    }
+
+    fn take(self, first: usize, count: usize) -> Taken {
+        let header = self.header();
+        let used_before = header.dirty.count(first, count) + header.aged.count(first, count);
+        header.free.clear_range(first, count);
+        header.dirty.clear_range(first, count);
+        header.aged.clear_range(first, count);
+        header.free_count.set(header.free_count.get() - count as u32);
+        Taken { first: SlotIndex(first as u16), used_before }
+    }
+
+    /// Gives slots back, dirty.
+    pub(crate) fn give_slots(self, first: SlotIndex, count: usize) {
+        let header = self.header();
+        debug_assert!(!header.free.any_set(first.get(), count), "a slot was given back twice");
+        header.free.set_range(first.get(), count);
+        header.dirty.set_range(first.get(), count);
+        header.free_count.set(header.free_count.get() + count as u32);
+        header.longest_at_most.set(USABLE_SLOTS as u32);
+    }
+
+    /// Counts free slots as holding old data from now on.
+    pub(crate) fn mark_dirty(self, first: SlotIndex, count: usize) {
+        self.header().dirty.set_range(first.get(), count);
+    }
+
+    /// Calls `purge` with each run of free dirty slots, those dirty for longest first, while it says to go on; those for
+    /// which it succeeded are clean from then on. `purge` gives how many slots it purged, or `None` to stop.
+    pub(crate) fn purge(self, only_aged: bool, mut purge: impl FnMut(NonNull<u8>, usize) -> Option<bool>) -> usize {
+        let header = self.header();
+        let mut purged = 0;
+        for (map, wanted) in [(&header.aged, true), (&header.dirty, !only_aged)] {
+            let mut from = FIRST_SLOT;
+            while let Some((first, count)) = map.next_run(from).filter(|_| wanted) {
+                match purge(self.slot_start(SlotIndex(first as u16)), count) {
+                    None => return purged,
+                    Some(false) => {}
+                    Some(true) => {
+                        map.clear_range(first, count);
+                        purged += count;
+                    }
+                }
+                from = first + count;
+            }
+        }
+        purged
+    }
+
+    /// What is dirty counts as aged from now on.
+    pub(crate) fn age(self) {
+        let header = self.header();
+        header.aged.take_from(&header.dirty);
+    }
+}

@@ -1,0 +1,142 @@
+//! A bit a slot.
+
+use core::cell::Cell;
+
+use super::SLOTS;
+
+const WORDS: usize = SLOTS / 64;
+
+/// The bits. Not shared: guarded by the node's lock.
+pub(super) struct Bitmap([Cell<u64>; WORDS]);
+
+/// Calls `each` with the number of every word that the range touches, and the range's bits in it.
+fn words(first: usize, count: usize, mut each: impl FnMut(usize, u64)) {
+    let end = (first + count).min(SLOTS);
+    let mut at = first;
+    while at < end {
+        let word = at / 64;
+        let from = at % 64;
+        let to = (end - word * 64).min(64);
+        let mask = (u64::MAX >> (64 - (to - from))) << from;
+        each(word % WORDS, mask);
+        at = (word + 1) * 64;
+    }
+}
+
+impl Bitmap {
+    #[cfg(test)]
+    fn new() -> Self {
+        Bitmap([const { Cell::new(0) }; WORDS])
+    }
+
+    pub(super) fn set_range(&self, first: usize, count: usize) {
+        words(first, count, |word, mask| self.0[word].set(self.0[word].get() | mask));
+    }
+
+    pub(super) fn clear_range(&self, first: usize, count: usize) {
+        words(first, count, |word, mask| self.0[word].set(self.0[word].get() & !mask));
+    }
+
+    pub(super) fn count(&self, first: usize, count: usize) -> usize {
+        let mut sum = 0;
+        words(first, count, |word, mask| sum += (self.0[word].get() & mask).count_ones() as usize);
+        sum
+    }
+
+    pub(super) fn any_set(&self, first: usize, count: usize) -> bool {
+        self.count(first, count) > 0
+    }
+
+    pub(super) fn all_set(&self, first: usize, count: usize) -> bool {
+        self.count(first, count) == count
+    }
+
+    /// The lowest bit that is set here and in one of the two others.
+    pub(super) fn lowest_in_common(&self, one: &Bitmap, other: &Bitmap) -> Option<usize> {
+        (0..WORDS).find_map(|word| {
+            let common = self.0[word].get() & (one.0[word].get() | other.0[word].get());
+            (common != 0).then(|| word * 64 + common.trailing_zeros() as usize)
+        })
+    }
+
+    /// The lowest `count` adjacent set bits whose first is a multiple of `align`.
+    pub(super) fn lowest_run(&self, count: usize, align: usize) -> Option<usize> {
+        let mut from = 0;
+        while let Some((first, length)) = self.next_run(from) {
+            let aligned = first.next_multiple_of(align);
+            if aligned + count <= first + length {
+                return Some(aligned);
+            }
+            from = first + length;
+        }
+        None
+    }
+
+    /// The first run of set bits that begins at `from` or later (or that `from` lies in): its start and length.
+    pub(super) fn next_run(&self, from: usize) -> Option<(usize, usize)> {
+        let first = self.find(from, true)?;
+        let end = self.find(first, false).unwrap_or(SLOTS);
+        Some((first, end - first))
+    }
+
+    /// The first bit from `from` on that is `set`.
+    fn find(&self, from: usize, set: bool) -> Option<usize> {
+        let mut word = from / 64;
+        let mut mask = u64::MAX << (from % 64);
+        while word < WORDS {
+            let bits = if set { self.0[word].get() } else { !self.0[word].get() } & mask;
+            if bits != 0 {
+                return Some(word * 64 + bits.trailing_zeros() as usize);
+            }
+            word += 1;
+            mask = u64::MAX;
+        }
+        None
+    }
+
+    /// Takes over the other's bits, which it loses.
+    pub(super) fn take_from(&self, other: &Bitmap) {
+        for (own, other) in self.0.iter().zip(&other.0) {
+            own.set(own.get() | other.take());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_across_words_are_set_counted_and_cleared_exactly() {
+        for first in [0, 1, 62, 63, 64, 65, 127, 500] {
+            for count in [1, 2, 12, 64, 65, 128, 200] {
+                if first + count > SLOTS {
+                    continue;
+                }
+                let map = Bitmap::new();
+                map.set_range(first, count);
+                assert_eq!(map.count(0, SLOTS), count);
+                assert!(map.all_set(first, count));
+                assert_eq!(map.next_run(0), Some((first, count)));
+                map.clear_range(first, count);
+                assert!(!map.any_set(0, SLOTS));
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_is_found_lowest_first_and_aligned() {
+        let map = Bitmap::new();
+        map.set_range(3, 4);
+        map.set_range(60, 40);
+        map.set_range(511, 1);
+        assert_eq!(map.lowest_run(1, 1), Some(3));
+        assert_eq!(map.lowest_run(4, 1), Some(3));
+        assert_eq!(map.lowest_run(5, 1), Some(60));
+        assert_eq!(map.lowest_run(4, 4), Some(60));
+        assert_eq!(map.lowest_run(8, 32), Some(64));
+        assert_eq!(map.lowest_run(41, 1), None);
+        assert_eq!(map.lowest_run(37, 64), None);
+        assert_eq!(map.next_run(500), Some((511, 1)));
+    }
+}

@@ -1,0 +1,171 @@
+//! Size classes: the sizes that slabs are carved into.
+//!
+//! Steps of 8 bytes to 128, of 16 to 256, then eight classes a doubling to 2 KiB and four a doubling to 64 KiB. The odd
+//! multiples of 8 serve only requests whose alignment is at most 8. Slabs begin at multiples of 64 KiB and have no
+//! header within, so a block of a class that is a multiple of a power of two A is aligned to A.
+
+use crate::arith::align_up;
+
+/// How many classes there are.
+pub(crate) const CLASSES: usize = 68;
+
+/// The largest block that a slab holds, in bytes.
+pub(crate) const MAX_BLOCK: usize = 64 << 10;
+
+/// The largest request, in bytes, whose class is looked up in a table on the fast path.
+pub(crate) const MAX_FAST: usize = 2048;
+
+/// A size class: an index below [`CLASSES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub(crate) struct ClassId(u8);
+
+const SIZES: [u32; CLASSES] = {
+    let mut sizes = [0; CLASSES];
+    let (mut class, mut size) = (0, 0);
+    while class < CLASSES {
+        size += match size {
+            0..128 => 8,
+            128..256 => 16,
+            256..512 => 32,
+            512..1024 => 64,
+            1024..2048 => 128,
+            2048..4096 => 512,
+            4096..8192 => 1024,
+            8192..16384 => 2048,
+            16384..32768 => 4096,
+            _ => 8192,
+        };
+        sizes[class] = size;
+        class += 1;
+    }
+    sizes
+};
+const _: () = assert!(SIZES[CLASSES - 1] as usize == MAX_BLOCK);
+const _: () = assert!(SIZES[47] as usize == MAX_FAST);
+
+/// The class of each size to [`MAX_FAST`], in units of `UNIT` bytes, among the classes that are multiples of `UNIT`.
+const fn table<const UNIT: usize, const LENGTH: usize>() -> [u8; LENGTH] {
+    let mut table = [0; LENGTH];
+    let mut units = 0;
+    while units < LENGTH {
+        let mut class = 0;
+        while (SIZES[class] as usize) < units * UNIT || !(SIZES[class] as usize).is_multiple_of(UNIT) {
+            class += 1;
+        }
+        table[units] = class as u8;
+        units += 1;
+    }
+    table
+}
+
+static BY_8: [u8; MAX_FAST / 8 + 1] = table::<8, { MAX_FAST / 8 + 1 }>();
+static BY_16: [u8; MAX_FAST / 16 + 1] = table::<16, { MAX_FAST / 16 + 1 }>();
+
+impl ClassId {
+    /// The class of a request of `size` bytes (at most [`MAX_FAST`]) aligned to at most 8.
+    #[inline(always)]
+    pub(crate) fn of_8(size: usize) -> Self {
+        debug_assert!(size <= MAX_FAST);
+        // SAFETY: `size <= MAX_FAST`, which every caller has compared, keeps the index within the table.
+        ClassId(unsafe { *BY_8.get_unchecked((size + 7) >> 3) })
+    }
+
+    /// The class of a request of `size` bytes (at most [`MAX_FAST`]) aligned to at most 16.
+    #[inline(always)]
+    pub(crate) fn of_16(size: usize) -> Self {
+        debug_assert!(size <= MAX_FAST);
+        // SAFETY: as in `of_8`.
+        ClassId(unsafe { *BY_16.get_unchecked((size + 15) >> 4) })
+    }
+
+    /// The class of any request that a slab can serve: `None` where it is too large, or asks for more than page
+    /// alignments that no class gives.
+    #[inline]
+    pub(crate) fn of(size: usize, align: usize) -> Option<Self> {
+        if align <= 8 && size <= MAX_FAST {
+            return Some(Self::of_8(size));
+        }
+        let align = if align < 16 { 16 } else { align };
+        let rounded = align_up(if size == 0 { 1 } else { size }, align)?;
+        if rounded > MAX_BLOCK {
+            return None;
+        }
+        let mut class = if rounded <= MAX_FAST { Self::of_16(rounded).0 } else { Self::of_large(rounded) };
+        while !(SIZES[class as usize] as usize).is_multiple_of(align) {
+            class += 1;
+            if class as usize == CLASSES {
+                return None;
+            }
+        }
+        Some(ClassId(class))
+    }
+
+    /// Four classes a doubling above 2 KiB.
+    #[inline]
+    const fn of_large(size: usize) -> u8 {
+        let doubling = (size - 1).ilog2(); // 2^doubling <= size - 1 < 2^(doubling + 1)
+        let quarter = (size - 1) >> (doubling - 2) & 3;
+        48 + (doubling - 11) as u8 * 4 + quarter as u8
+    }
+
+    /// Bytes in a block of this class.
+    #[inline(always)]
+    pub(crate) fn size(self) -> usize {
+        // SAFETY: a `ClassId` is made only by the functions here, always below `CLASSES`.
+        unsafe { *SIZES.get_unchecked(self.0 as usize) as usize }
+    }
+
+    /// The class's place in tables of all classes.
+    #[inline(always)]
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The class at that place in tables of all classes.
+    pub(crate) fn at(index: usize) -> Option<Self> {
+        (index < CLASSES).then_some(ClassId(index as u8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_gets_the_least_class_that_is_large_and_aligned_enough() {
+        for shift in 0..=16 {
+            let align = 1_usize << shift;
+            for size in (0..=MAX_BLOCK + 100).step_by(if shift == 0 { 1 } else { 7 }) {
+                let needed = size.max(1);
+                let unit = if align <= 8 && size <= MAX_FAST { 8 } else { align.max(16) };
+                let least = SIZES
+                    .iter()
+                    .map(|size| *size as usize)
+                    .find(|class| *class >= needed && class.is_multiple_of(unit));
+                assert_eq!(ClassId::of(size, align).map(ClassId::size), least, "size {size} align {align}");
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_near_the_end_of_the_address_space_have_no_class_and_do_not_wrap() {
+        for size in [usize::MAX, usize::MAX - 15, isize::MAX as usize, 1 << 63] {
+            for align in [1, 8, 16, 4096, 1 << 26, 1 << 63] {
+                assert_eq!(ClassId::of(size, align), None);
+            }
+        }
+        assert_eq!(ClassId::of(0, 1 << 63), None);
+    }
+
+    #[test]
+    fn the_average_waste_is_what_the_design_says() {
+        let waste = |from: usize, to: usize| {
+            let all: f64 = (from..=to).map(|n| ClassId::of(n, 8).unwrap().size() as f64 / n as f64 - 1.0).sum();
+            all / (to - from + 1) as f64
+        };
+        assert!(waste(17, 128) < 0.08, "{}", waste(17, 128));
+        assert!(waste(129, 2048) < 0.05, "{}", waste(129, 2048));
+        assert!(waste(2049, MAX_BLOCK) < 0.09, "{}", waste(2049, MAX_BLOCK));
+    }
+}

@@ -1,0 +1,397 @@
+//! Slabs: one slot (blocks to 8 KiB) or eight (blocks to 64 KiB) of a segment, carved into blocks of one size class.
+//!
+//! A slab's metadata stands apart from its blocks, in its segment: the hot header here, written by its owner alone; the
+//! owner word and the remote word (see [`remote`]), which other threads read and push to.
+//!
+//! # Counting
+//! *Out* are the blocks that are carved and not on the slab's local list: in users' hands, on the arena's list, on the
+//! remote word or in an outbox. The header does not keep `out` but `needed = out - target`, which each free of the owner
+//! takes one from; at zero something is to be done. Which, tells the state:
+//!
+//! | state | where it is | target | at zero |
+//! |---|---|---|---|
+//! | `Current` | the arena allocates from it | 0 | all its blocks are on the local list: they become the arena's list |
+//! | `Partial` | on the arena's list of the class | 0 | it is empty: its slots go back to the node |
+//! | `Parked` | nowhere: all its blocks are out | carved - `wake_at` | it has room again: it becomes partial |
+
+pub(crate) mod remote;
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+use crate::segment::{SLOT, SegmentPtr, SlotIndex};
+use crate::size_class::{ClassId, MAX_BLOCK};
+use remote::Remote;
+
+/// A free block, owned by whoever holds this: its first word links it to the next.
+#[must_use = "a block dropped on the floor is lost"]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Block(NonNull<u8>);
+
+impl Block {
+    /// The block at that address.
+    ///
+    /// # Safety
+    /// `start` is the start of a block of a slab, at least 8 bytes aligned to 8, that nobody uses.
+    #[inline(always)]
+    pub(crate) const unsafe fn at(start: NonNull<u8>) -> Self {
+        Block(start)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn pointer(self) -> NonNull<u8> {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn address(self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn next(self) -> Option<Block> {
+        // SAFETY: a free block's first word is a link, written by `set_next` (invariant of `Block`).
+        unsafe { self.0.cast::<Option<Block>>().read() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_next(self, next: Option<Block>) {
+        // SAFETY: whoever holds the block may write to it (invariant of `Block`).
+        unsafe { self.0.cast::<Option<Block>>().write(next) }
+    }
+}
+
+/// What the owner does with a slab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// The arena allocates from it.
+    Current,
+    /// It has free blocks and waits on the arena's list.
+    Partial,
+    /// All its blocks are out; nobody looks at it until enough come back.
+    Parked,
+}
+
+/// A slab's hot header. But for `back`, every field is read and written only by the thread that holds the owning arena:
+/// the thread whose arena it is, or, while the arena is idle, whoever holds the node's lock.
+#[repr(C, align(128))]
+pub(crate) struct SlabHeader {
+    /// Blocks freed by the owner and not taken since.
+    local: Cell<Option<Block>>,
+    /// `out - target`: see the module's text. At least 1 whenever the slab is at rest.
+    needed: Cell<u32>,
+    /// Blocks carved so far; the rest of the slab was never touched by this class.
+    carved: Cell<u32>,
+    /// Blocks the slab has room for.
+    capacity: Cell<u32>,
+    /// Bytes in a block.
+    block_size: Cell<u32>,
+    class: Cell<ClassId>,
+    state: Cell<State>,
+    slots: Cell<u8>,
+    /// In the header of any slot of a slab: how many slots before it the slab begins. Written before a block of the slab
+    /// is handed out, and constant while one is out.
+    back: Cell<u8>,
+    /// Whether what is not carved yet is known to be zero.
+    fresh: Cell<bool>,
+    /// Blocks that come back before a parked slab is looked at again.
+    wake_at: Cell<u32>,
+    /// The neighbours on the arena's list of partial slabs.
+    next: Cell<Option<Slab>>,
+    previous: Cell<Option<Slab>>,
+}
+const _: () = assert!(size_of::<SlabHeader>() == 128);
+
+/// A slab: a pointer to its header, in slot 0 of its segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Slab(NonNull<SlabHeader>);
+
+/// What a slab is made of.
+pub(crate) struct Shape {
+    pub(crate) class: ClassId,
+    pub(crate) slots: usize,
+    pub(crate) capacity: usize,
+}
+
+impl Shape {
+    /// One slot for blocks to 8 KiB, eight beyond.
+    #[inline]
+    pub(crate) fn of(class: ClassId) -> Self {
+        let slots = if class.size() <= 8 << 10 { 1 } else { MAX_BLOCK / (8 << 10) };
+        Shape { class, slots, capacity: slots * SLOT / class.size() }
+    }
+}
+
+/// The order in which the list of a page's blocks is made: see `Slab::carve`.
+pub(crate) struct Carved {
+    pub(crate) list: Block,
+    pub(crate) count: u32,
+}
+
+impl Slab {
+    /// The slab whose first slot is that one.
+    #[inline(always)]
+    pub(crate) fn at(segment: SegmentPtr, slot: SlotIndex) -> Self {
+        Slab(segment.slab_header(slot))
+    }
+
+    /// The slab that the block belongs to, where the block lies in the slab's first slot (always, for slabs of one).
+    #[inline(always)]
+    pub(crate) fn of_first_slot(segment: SegmentPtr, address: usize) -> Self {
+        Slab(segment.slab_header(SlotIndex::of(address)))
+    }
+
+    /// The slab that the block belongs to.
+    #[inline]
+    pub(crate) fn of(segment: SegmentPtr, address: usize) -> Self {
+        let slot = SlotIndex::of(address);
+        let back = Slab(segment.slab_header(slot)).header().back.get();
+        Slab(segment.slab_header(slot.minus(usize::from(back))))
+    }
+
+    #[inline(always)]
+    fn header(&self) -> &SlabHeader {
+        // SAFETY: headers stand in the committed slot 0 of a segment, which is never unmapped; zero bytes are valid for
+        // every field.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The header's address, a multiple of 128 that is never 0: the slab's name in words of other modules.
+    #[inline(always)]
+    pub(crate) fn address(self) -> usize {
+        self.0.as_ptr().expose_provenance()
+    }
+
+    /// The slab whose header's address that is.
+    ///
+    /// # Safety
+    /// `address` came from [`address`](Self::address).
+    #[inline(always)]
+    pub(crate) unsafe fn from_address(address: usize) -> Self {
+        // SAFETY: never 0, by the caller's promise.
+        Slab(unsafe { NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut(address)) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn segment(self) -> SegmentPtr {
+        // SAFETY: the header lies in slot 0 of its segment.
+        unsafe { SegmentPtr::of(self.address()) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(self) -> SlotIndex {
+        SlotIndex::of_header(self.address())
+    }
+
+    /// The address of the first block.
+    #[inline(always)]
+    pub(crate) fn start(self) -> NonNull<u8> {
+        self.segment().slot_start(self.slot())
+    }
+
+    #[inline(always)]
+    pub(crate) fn remote(self) -> &'static Remote {
+        self.segment().remote(self.slot())
+    }
+
+    /// Makes the slots a slab of that shape: no block carved, nothing out, nobody's yet.
+    ///
+    /// The caller holds the node's lock and has just taken the slots out of the segment's free ones.
+    pub(crate) fn begin(self, shape: &Shape, fresh: bool) {
+        let header = self.header();
+        header.local.set(None);
+        header.needed.set(0);
+        header.carved.set(0);
+        header.capacity.set(shape.capacity as u32);
+        header.block_size.set(shape.class.size() as u32);
+        header.class.set(shape.class);
+        header.state.set(State::Current);
+        header.slots.set(shape.slots as u8);
+        header.fresh.set(fresh);
+        let wake_at = (shape.capacity / WAKE_FRACTION).max(1) as u32;
+        header.wake_at.set(wake_at);
+        header.next.set(None);
+        header.previous.set(None);
+        let (segment, first) = (self.segment(), self.slot());
+        for back in 0..shape.slots {
+            Slab(segment.slab_header(first.plus(back))).header().back.set(back as u8);
+        }
+        let batch = (OUTBOX_BYTES / shape.class.size()).clamp(1, OUTBOX_BLOCKS);
+        self.remote().begin(wake_at, batch as u32);
+    }
+
+    #[inline(always)]
+    pub(crate) fn class(self) -> ClassId {
+        self.header().class.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn block_size(self) -> usize {
+        self.header().block_size.get() as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn slots(self) -> usize {
+        usize::from(self.header().slots.get())
+    }
+
+    #[inline(always)]
+    pub(crate) fn state(self) -> State {
+        self.header().state.get()
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_state(self, state: State) {
+        self.header().state.set(state);
+    }
+
+    /// Whether every block was carved at least once.
+    #[inline]
+    pub(crate) fn is_carved_up(self) -> bool {
+        self.header().carved.get() == self.header().capacity.get()
+    }
+
+    /// Blocks that are out, in a state whose target is 0 (all but `Parked`).
+    #[inline]
+    pub(crate) fn out(self) -> u32 {
+        debug_assert!(self.state() != State::Parked);
+        self.header().needed.get()
+    }
+
+    /// Takes a block back from its user, on the owner's side. True where something is to be done: see the module's text.
+    #[inline(always)]
+    pub(crate) fn free_local(self, block: Block) -> bool {
+        let header = self.header();
+        let first = header.local.get();
+        if first == Some(block) {
+            double_free(block);
+        }
+        block.set_next(first);
+        header.local.set(Some(block));
+        let needed = header.needed.get().wrapping_sub(1);
+        header.needed.set(needed);
+        needed == 0
+    }
+
+    /// Takes all local blocks, which are out from then on; says how many. The slab is not parked.
+    #[inline]
+    pub(crate) fn take_local(self) -> Option<(Block, u32)> {
+        let header = self.header();
+        let list = header.local.take()?;
+        let taken = header.carved.get() - header.needed.get();
+        header.needed.set(header.carved.get());
+        Some((list, taken))
+    }
+
+    /// Puts a chain of `count` blocks that were out on the local list. True where none is out any more. The slab is not
+    /// parked.
+    pub(crate) fn give_back(self, first: Block, count: u32) -> bool {
+        let header = self.header();
+        if let Some(local) = header.local.replace(Some(first)) {
+            let mut last = first;
+            while let Some(next) = last.next() {
+                last = next;
+            }
+            last.set_next(Some(local));
+        }
+        let needed = header.needed.get().wrapping_sub(count);
+        header.needed.set(needed);
+        needed == 0
+    }
+
+    /// Whether there is nothing to be had from it: no local block, no remote one, none to carve.
+    pub(crate) fn is_used_up(self) -> bool {
+        self.header().local.get().is_none() && self.remote().waiting() == 0 && self.is_carved_up()
+    }
+
+    /// The blocks that are out are on a list that is thrown away, and the slab is about to be given up.
+    pub(crate) fn forget_blocks(self) {
+        self.header().local.set(None);
+        self.header().needed.set(0);
+    }
+
+    /// Carves the next `wanted` blocks, or as many as are left; they are out from then on. `None` where none is left.
+    pub(crate) fn carve(self, wanted: u32) -> Option<Carved> {
+        let header = self.header();
+        let carved = header.carved.get();
+        let count = wanted.min(header.capacity.get() - carved);
+        if count == 0 {
+            return None;
+        }
+        let size = self.block_size();
+        // SAFETY: blocks `carved..carved + count` lie within the slab's slots, and nobody was given them yet.
+        let block = |index: u32| unsafe { Block::at(self.start().add((carved + index) as usize * size)) };
+        let list = block(0);
+        let mut last = list;
+        for index in 1..count {
+            let next = block(index);
+            last.set_next(Some(next));
+            last = next;
+        }
+        last.set_next(None);
+        header.carved.set(carved + count);
+        header.needed.set(header.needed.get() + count);
+        Some(Carved { list, count })
+    }
+
+    /// Carves one block that is known to be zero and leaves it so; `None` where there is none.
+    pub(crate) fn carve_zeroed(self) -> Option<NonNull<u8>> {
+        let header = self.header();
+        let carved = header.carved.get();
+        if !header.fresh.get() || carved == header.capacity.get() {
+            return None;
+        }
+        header.carved.set(carved + 1);
+        header.needed.set(header.needed.get() + 1);
+        // SAFETY: block `carved` lies within the slab's slots.
+        Some(unsafe { self.start().add(carved as usize * self.block_size()) })
+    }
+
+    /// Current, used up: from now on `needed` counts towards its waking. The remote word has been parked already.
+    pub(crate) fn park(self) {
+        let header = self.header();
+        debug_assert!(header.local.get().is_none() && header.needed.get() == header.carved.get());
+        header.state.set(State::Parked);
+        header.needed.set(header.wake_at.get());
+    }
+
+    /// Parked, and has blocks again: from now on `needed` counts to empty.
+    pub(crate) fn unpark(self) {
+        let header = self.header();
+        debug_assert!(header.state.get() == State::Parked);
+        let target = header.carved.get() - header.wake_at.get();
+        // Wrapping: see `has_waker`.
+        header.needed.set(header.needed.get().wrapping_add(target));
+        header.state.set(State::Partial);
+    }
+
+    /// Parked, and about to be woken by another thread, while the owner's frees reach the count: the waker's blocks are
+    /// still out, so the count cannot reach the target again before the slab is unparked.
+    pub(crate) fn has_waker(self) {
+        let header = self.header();
+        // `needed` is 0: let it count on below, wrapping, until `unpark` adds the target.
+        debug_assert!(header.needed.get() == 0);
+    }
+
+    #[inline]
+    pub(crate) fn links(&self) -> (&Cell<Option<Slab>>, &Cell<Option<Slab>>) {
+        (&self.header().next, &self.header().previous)
+    }
+}
+
+/// A parked slab is looked at again when one in so many of its blocks is back.
+const WAKE_FRACTION: usize = 16;
+
+/// What an outbox gathers for one slab before it sends it home: so many bytes, and at most so many blocks.
+const OUTBOX_BYTES: usize = 2048;
+const OUTBOX_BLOCKS: usize = 32;
+
+/// A block was freed that is the one freed last.
+#[cold]
+#[inline(never)]
+pub(crate) fn double_free(block: Block) -> ! {
+    crate::message::fatal("free", block.address(), "this block was freed just before (double free)")
+}

@@ -1,0 +1,136 @@
+//! Figures: what the floors below keep, read and written out for people.
+//!
+//! Blocks are counted where a slow path puts them on a list, so that the fast paths count nothing. What is still on the
+//! lists of other threads that run at that moment counts as handed out.
+
+use crate::arena::Arena;
+use crate::message::Line;
+use crate::node::{self, PoolFigures};
+use crate::size_class::{CLASSES, ClassId};
+use crate::topology::{self, NodeIndex};
+use crate::{config, os};
+
+/// What the allocator has done so far, and holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Blocks handed out, ever.
+    pub blocks: u64,
+    /// Their bytes, ever, as their size classes have them.
+    pub bytes: u64,
+    /// Bytes in slabs, runs and mappings, now.
+    pub used: usize,
+    /// The most bytes in slabs, runs and mappings, summed over the nodes' own peaks.
+    pub peak: usize,
+    /// Free bytes that have not gone back to the kernel.
+    pub dirty: usize,
+    /// Bytes that went back to the kernel, ever.
+    pub purged: u64,
+    /// Arenas, with a thread and idle.
+    pub arenas: usize,
+}
+
+/// Reads the figures. Takes each node's lock for a moment; allocates nothing.
+pub(crate) fn read() -> Stats {
+    let mut stats = Stats::default();
+    for arena in Arena::all() {
+        stats.arenas += 1;
+        for class in (0..CLASSES).filter_map(ClassId::at) {
+            let blocks = arena.handed_out(class);
+            stats.blocks += blocks;
+            stats.bytes += blocks * class.size() as u64;
+        }
+    }
+    each_pool(|_, figures| {
+        stats.blocks += figures.large_blocks;
+        stats.bytes += figures.large_bytes;
+        stats.used += figures.used;
+        stats.peak += figures.peak;
+        stats.dirty += figures.dirty;
+        stats.purged += figures.purged;
+    });
+    stats
+}
+
+fn each_pool(mut visit: impl FnMut(NodeIndex, PoolFigures)) {
+    for index in (0..node::pools()).map(NodeIndex::new) {
+        let pool = node::pool(index);
+        if !pool.is_mine()
+            && let Some(pool) = pool.lock_started()
+        {
+            visit(index, pool.figures());
+        }
+    }
+}
+
+/// Writes the summary, when the process exits.
+pub(crate) extern "C" fn at_exit() {
+    let config = config::current();
+    match config.report {
+        Some((process, descriptor)) if process == os::process_id() => write_summary(descriptor),
+        _ if config.summary => write_summary(os::STDERR),
+        _ => {}
+    }
+}
+
+fn write_summary(descriptor: i32) {
+    let stats = read();
+    let say = |name: &str| Line::new().text(name).column(28);
+    say("blocks handed out").number(stats.blocks as usize).say_to(descriptor);
+    say("bytes handed out").size(stats.bytes as usize).say_to(descriptor);
+    each_pool(|index, figures| {
+        let line = Line::new();
+        let line = match index == node::spread() {
+            true => line.text("spread over all nodes"),
+            false => line.text("node ").number(usize::from(topology::machine().id(index).number())),
+        };
+        let line = line.column(28).size(figures.used).text(" in use, ").size(figures.peak).text(" at the peak, ");
+        let line = line.size(figures.dirty).text(" free, ").size(figures.purged as usize).text(" gone back");
+        let line = match figures.spilled {
+            0 => line,
+            spilled => line.text(", ").number(spilled as usize).text(" requests spilled"),
+        };
+        line.say_to(descriptor);
+    });
+    say("resident memory").size(os::resident_bytes()).text(", ").size(os::peak_resident_bytes()).text(" at the peak").say_to(
+        descriptor,
+    );
+    if let Some(error) = node::binding_refused() {
+        say("not bound to nodes").text("the kernel refused mbind (error ").number(error as usize).text(")").say_to(descriptor);
+    }
+}
+
+/// Says what was found and chosen, for `HOMING_VERBOSE`.
+pub(crate) fn say_settings() {
+    let config = config::current();
+    let machine = topology::machine();
+    let line = Line::new().text("version ").text(env!("CARGO_PKG_VERSION")).text(", ").number(machine.count());
+    let line = line.text(if machine.count() == 1 { " node, pages of " } else { " nodes, pages of " }).size(os::page_size());
+    let line = line.text("; pool size ").size(config.pool_size).text(", limit ");
+    let line = match config.pool_limit {
+        usize::MAX => line.text("none"),
+        limit => line.size(limit),
+    };
+    let line = line.text(", overflow ").text(match config.overflow {
+        config::Overflow::Spill => "spill",
+        config::Overflow::Fail => "fail",
+        config::Overflow::Abort => "abort",
+    });
+    let line = line.text(", zero ").text(match config.zero {
+        config::Zero::Off => "off",
+        config::Zero::Alloc => "alloc",
+        config::Zero::Free => "free",
+    });
+    let line = match config.policy {
+        config::Policy::Local => line.text(", policy local"),
+        config::Policy::Bind => line.text(", policy bind"),
+        config::Policy::Interleave => line.text(", policy interleave"),
+        config::Policy::Prefer(id) => line.text(", policy prefer:").number(usize::from(id)),
+    };
+    let line = line.text(", purge delay ");
+    match config.purge_delay_ms {
+        u64::MAX => line.text("never"),
+        delay => line.number(delay as usize).text(" ms"),
+    }
+    .say();
+}

@@ -1,0 +1,47 @@
+//! The only door to atomics: `core`'s, or loom's where the lock-free parts are model-checked (`--cfg loom`).
+
+pub(crate) mod lock;
+pub(crate) mod once;
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Declares a constructor that is `const` outside loom, whose atomics cannot be made at compile time.
+macro_rules! const_unless_loom {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $body:block) => {
+        $(#[$attribute])*
+        #[cfg(not(loom))]
+        $visibility const fn $name($($argument: $type),*) -> $result $body
+        $(#[$attribute])*
+        #[cfg(loom)]
+        $visibility fn $name($($argument: $type),*) -> $result $body
+    };
+}
+pub(crate) use const_unless_loom;
+
+/// Waits a moment for another thread to get on: a pause at first, the rest of the time slice once that was not enough.
+pub(crate) struct Backoff {
+    #[cfg(not(loom))]
+    inner: crossbeam_utils::Backoff,
+}
+
+impl Backoff {
+    /// A back-off that has not waited yet.
+    pub(crate) fn new() -> Self {
+        Backoff {
+            #[cfg(not(loom))]
+            inner: crossbeam_utils::Backoff::new(),
+        }
+    }
+
+    /// Waits, longer each time.
+    pub(crate) fn wait(&self) {
+        // Spins at first, then yields; it never parks the thread and never allocates.
+        #[cfg(not(loom))]
+        self.inner.snooze();
+        #[cfg(loom)]
+        loom::thread::yield_now();
+    }
+}

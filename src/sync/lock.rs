@@ -1,0 +1,216 @@
+//! A lock of one word that neither allocates nor unwinds, knows its holder, and can be taken across a `fork`.
+//!
+//! States of the word, after Drepper's "Futexes Are Tricky" (mutex 2):
+//!
+//! | state | meaning | who leaves it |
+//! |---|---|---|
+//! | `FREE` | nobody holds it | any thread, by compare-exchange to `HELD` |
+//! | `HELD` | held, nobody sleeps | the holder to `FREE`; a waiter to `CONTENDED` |
+//! | `CONTENDED` | held, somebody may sleep | the holder to `FREE`, waking one |
+//!
+//! `holder` is written by the holder only; it lets a thread that is re-entered (a signal handler, a hook) see that
+//! waiting would be for itself.
+
+use super::{AtomicU32, AtomicUsize, Ordering, const_unless_loom};
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+const CONTENDED: u32 = 2;
+
+/// The lock. See the module's text.
+pub(crate) struct Lock {
+    word: AtomicU32,
+    holder: AtomicUsize,
+    /// 1 while it is held across a `fork`. Written by the holder.
+    forking: AtomicU32,
+}
+
+/// Holding this is holding the lock; dropping it frees it.
+#[must_use]
+pub(crate) struct Guard<'a>(&'a Lock);
+
+impl Lock {
+    const_unless_loom! {
+        /// A free lock.
+        pub(crate) fn new() -> Self {
+            Lock { word: AtomicU32::new(FREE), holder: AtomicUsize::new(0), forking: AtomicU32::new(0) }
+        }
+    }
+
+    /// Waits until the lock is this thread's. A thread that holds it already must not come here
+    /// ([`is_mine`](Self::is_mine)).
+    #[inline]
+    pub(crate) fn lock(&self) -> Guard<'_> {
+        if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.lock_contended();
+        }
+        self.holder.store(thread_token(), Ordering::Relaxed);
+        Guard(self)
+    }
+
+    /// The lock if it is free now.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_>> {
+        self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        self.holder.store(thread_token(), Ordering::Relaxed);
+        Some(Guard(self))
+    }
+
+    /// Whether the calling thread holds the lock.
+    #[inline]
+    pub(crate) fn is_mine(&self) -> bool {
+        self.holder.load(Ordering::Relaxed) == thread_token()
+    }
+
+    #[cold]
+    fn lock_contended(&self) {
+        for _ in 0..SPINS {
+            if self.word.load(Ordering::Relaxed) == FREE
+                && self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                return;
+            }
+            relax();
+        }
+        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            wait(&self.word, CONTENDED);
+        }
+    }
+
+    fn unlock(&self) {
+        self.holder.store(0, Ordering::Relaxed);
+        if self.word.swap(FREE, Ordering::Release) == CONTENDED {
+            wake_one(&self.word);
+        }
+    }
+
+    /// Takes the lock to hold it across a `fork`, without a guard. Nothing where this thread holds it already: a signal
+    /// handler that forks in the middle of what the lock guards.
+    #[cfg_attr(loom, allow(dead_code))]
+    pub(crate) fn lock_for_fork(&self) {
+        if !self.is_mine() {
+            core::mem::forget(self.lock());
+            self.forking.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// In the parent, after the `fork`: frees what [`lock_for_fork`](Self::lock_for_fork) took.
+    #[cfg_attr(loom, allow(dead_code))]
+    pub(crate) fn unlock_after_fork(&self) {
+        if self.forking.swap(0, Ordering::Relaxed) == 1 {
+            self.unlock();
+        }
+    }
+
+    /// In the child, which has one thread only: nobody sleeps on the lock, and unless that thread was inside before the
+    /// `fork`, it is free.
+    #[cfg_attr(loom, allow(dead_code))]
+    pub(crate) fn reset_in_child(&self) {
+        if self.forking.swap(0, Ordering::Relaxed) == 1 {
+            self.holder.store(0, Ordering::Relaxed);
+            self.word.store(FREE, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
+}
+
+#[cfg(not(loom))]
+mod platform {
+    use super::AtomicU32;
+
+    pub(super) const SPINS: u32 = 100;
+    pub(super) use crate::os::{relax, thread_token};
+
+    pub(super) fn wait(word: &AtomicU32, expected: u32) {
+        crate::os::futex_wait(word, expected);
+    }
+
+    pub(super) fn wake_one(word: &AtomicU32) {
+        crate::os::futex_wake_one(word);
+    }
+}
+
+#[cfg(loom)]
+mod platform {
+    use super::AtomicU32;
+
+    pub(super) const SPINS: u32 = 1;
+
+    loom::lazy_static! {
+        static ref NEXT: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(1);
+    }
+    loom::thread_local! {
+        static TOKEN: usize = NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(super) fn thread_token() -> usize {
+        TOKEN.with(|token| *token)
+    }
+
+    pub(super) fn relax() {
+        loom::thread::yield_now();
+    }
+
+    pub(super) fn wait(_: &AtomicU32, _: u32) {
+        loom::thread::yield_now();
+    }
+
+    pub(super) fn wake_one(_: &AtomicU32) {}
+}
+use platform::{SPINS, relax, thread_token, wait, wake_one};
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use loom::sync::Arc;
+
+    #[test]
+    fn two_threads_in_the_lock_do_not_see_half_of_each_others_writes() {
+        loom::model(|| {
+            let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0_u32)));
+            let other = shared.clone();
+            let add = |shared: &(Lock, loom::cell::UnsafeCell<u32>)| {
+                let _guard = shared.0.lock();
+                assert!(shared.0.is_mine());
+                // SAFETY: the guard excludes the other thread; loom's cell panics where it does not.
+                shared.1.with_mut(|count| unsafe { *count += 1 });
+            };
+            let thread = loom::thread::spawn(move || add(&other));
+            add(&shared);
+            thread.join().unwrap();
+            let _guard = shared.0.lock();
+            // SAFETY: as above.
+            assert_eq!(shared.1.with(|count| unsafe { *count }), 2);
+        });
+    }
+
+    #[test]
+    fn fork_takes_the_lock_only_when_no_other_thread_is_inside() {
+        loom::model(|| {
+            let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new((0_u32, 0_u32))));
+            let other = shared.clone();
+            let thread = loom::thread::spawn(move || {
+                let _guard = other.0.lock();
+                other.1.with_mut(|pair| {
+                    // SAFETY: the guard excludes the forking thread; loom's cell panics where it does not.
+                    let pair = unsafe { &mut *pair };
+                    pair.0 += 1;
+                    pair.1 += 1;
+                });
+            });
+            shared.0.lock_for_fork();
+            // What the child would see is what stands here at this moment: never half of the other thread's step.
+            // SAFETY: the lock is held across the "fork".
+            let (first, second) = shared.1.with(|pair| unsafe { *pair });
+            assert_eq!(first, second);
+            shared.0.unlock_after_fork();
+            thread.join().unwrap();
+        });
+    }
+}

@@ -1,0 +1,293 @@
+//! The zone: the address range reserved from the kernel once, cut into a part for each node and one that is bound to
+//! none. Whether a pointer is the allocator's is one comparison with it.
+//!
+//! The zone is handed out in granules of one segment's size. Where the kernel refuses a zone worth having (an address
+//! space limit), or a part of it is used up, single ranges are reserved elsewhere: *outliers*, which a bitmap of the
+//! whole address space names. The comparison fails for them, and the slow path looks there.
+
+use core::ptr::NonNull;
+
+use crate::arith::align_down;
+use crate::os::{self, MAX_NODES};
+use crate::segment::OWNERS;
+use crate::sync::lock::Lock;
+use crate::sync::{AtomicU8, AtomicUsize, Ordering};
+use crate::topology::NodeIndex;
+
+/// Bytes in a granule: the size and the alignment of a segment.
+pub(crate) const GRANULE: usize = 32 << 20;
+
+/// The zone that is asked for first, and the least that is worth having, in bytes.
+const WANTED: usize = 1 << 44;
+const LEAST: usize = 64 << 30;
+
+/// Which part of the zone a range comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The part of a node, bound to it where the machine has more than one.
+    Node(NodeIndex),
+    /// The part bound to no node.
+    Unbound,
+}
+
+/// Start of the zone. While there is none, an address that no pointer has, so that the comparison fails.
+static BASE: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// Bytes in the zone.
+static SIZE: AtomicUsize = AtomicUsize::new(0);
+/// Granules in each part.
+static PART: AtomicUsize = AtomicUsize::new(0);
+
+/// One bit a granule of the zone: in use. Guarded by `LOCK`, but for the reads in `used_granules`.
+static USED: [AtomicU8; WANTED / GRANULE / 8] = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
+/// By part: every granule below this one, counted from the part's first, is in use. Guarded by `LOCK`.
+static FIRST_FREE: [AtomicUsize; MAX_NODES + 1] = [const { AtomicUsize::new(0) }; MAX_NODES + 1];
+static LOCK: Lock = Lock::new();
+
+/// Addresses that user space can have on the systems this runs on: 48 bits.
+const ADDRESSES: usize = 1 << 48;
+/// One bit a granule of the address space: the granule begins an outlier whose header is found by masking.
+static OUTLIERS: [AtomicU8; ADDRESSES / GRANULE / 8] = [const { AtomicU8::new(0) }; ADDRESSES / GRANULE / 8];
+/// The same for outliers aligned so far that their header stands in the granule before the user's pointer.
+static FAR_ALIGNED: [AtomicU8; ADDRESSES / GRANULE / 8] = [const { AtomicU8::new(0) }; ADDRESSES / GRANULE / 8];
+
+/// Whether the address lies in the zone. Null does not.
+#[inline(always)]
+pub(crate) fn contains(address: usize) -> bool {
+    address.wrapping_sub(BASE.load(Ordering::Relaxed)) < SIZE.load(Ordering::Relaxed)
+}
+
+/// What a pointer outside the zone may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlier {
+    /// Not the allocator's.
+    Foreign,
+    /// In the first granule of an outlier: its header is found by masking, as in the zone.
+    Masked,
+    /// The user's pointer of an outlier whose header stands just before it.
+    FarAligned,
+}
+
+/// What a pointer outside the zone is.
+pub(crate) fn classify_outlier(address: usize) -> Outlier {
+    if bit(&OUTLIERS, address) {
+        Outlier::Masked
+    } else if address.is_multiple_of(GRANULE) && bit(&FAR_ALIGNED, address) {
+        Outlier::FarAligned
+    } else {
+        Outlier::Foreign
+    }
+}
+
+fn bit(map: &[AtomicU8], address: usize) -> bool {
+    let granule = address / GRANULE;
+    map.get(granule / 8).is_some_and(|byte| byte.load(Ordering::Acquire) & 1 << (granule % 8) != 0)
+}
+
+fn set_bit(map: &[AtomicU8], address: usize) -> bool {
+    let granule = address / GRANULE;
+    map.get(granule / 8).is_some_and(|byte| {
+        byte.fetch_or(1 << (granule % 8), Ordering::Release);
+        true
+    })
+}
+
+fn clear_bit(map: &[AtomicU8], address: usize) {
+    let granule = address / GRANULE;
+    if let Some(byte) = map.get(granule / 8) {
+        byte.fetch_and(!(1 << (granule % 8)), Ordering::Release);
+    }
+}
+
+/// Reserves the zone for `nodes` nodes, or decides to go without.
+///
+/// # Safety
+/// To be called once, by the thread that sets the process up.
+pub(crate) unsafe fn install(nodes: usize) {
+    let mut size = WANTED;
+    while size >= LEAST {
+        if let Some(base) = os::reserve(size, GRANULE) {
+            PART.store(size / GRANULE / (nodes + 1), Ordering::Relaxed);
+            SIZE.store(size, Ordering::Relaxed);
+            BASE.store(base.as_ptr().expose_provenance(), Ordering::Release);
+            return;
+        }
+        size /= 4;
+    }
+}
+
+/// The addresses of a part, as a start and a size; size 0 where there is no zone.
+pub(crate) fn part_range(part: Part, nodes: usize) -> (NonNull<u8>, usize) {
+    let granules = PART.load(Ordering::Relaxed);
+    let start = BASE.load(Ordering::Relaxed).wrapping_add(part_index(part, nodes) * granules * GRANULE);
+    let start = NonNull::new(core::ptr::with_exposed_provenance_mut(start)).unwrap_or(NonNull::dangling());
+    (start, granules * GRANULE)
+}
+
+fn part_index(part: Part, nodes: usize) -> usize {
+    match part {
+        Part::Node(node) => node.get(),
+        Part::Unbound => nodes,
+    }
+}
+
+/// A range of addresses that was handed out: whole granules, inaccessible until committed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    pub(crate) start: NonNull<u8>,
+    pub(crate) granules: usize,
+    /// Whether it lies outside the zone.
+    pub(crate) outlier: bool,
+}
+
+/// Takes `granules` adjacent granules from the part; where it has none left, an outlier. `None` where the kernel
+/// refuses that too.
+pub(crate) fn allocate(part: Part, nodes: usize, granules: usize) -> Option<Range> {
+    if !LOCK.is_mine()
+        && let Some(start) = allocate_in_zone(part_index(part, nodes), granules)
+    {
+        return Some(Range { start, granules, outlier: false });
+    }
+    allocate_outlier(granules)
+}
+
+/// Takes a range outside the zone, without any lock.
+pub(crate) fn allocate_outlier(granules: usize) -> Option<Range> {
+    let size = granules.checked_mul(GRANULE)?;
+    let start = os::reserve(size, GRANULE)?;
+    let address = start.as_ptr().expose_provenance();
+    if !set_bit(&OUTLIERS, address) {
+        // SAFETY: just reserved, unused.
+        unsafe { os::release(start, size) };
+        return None;
+    }
+    Some(Range { start, granules, outlier: true })
+}
+
+fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
+    let in_part = PART.load(Ordering::Relaxed);
+    if granules > in_part {
+        return None;
+    }
+    let _guard = LOCK.lock();
+    let first = part * in_part;
+    let from = FIRST_FREE[part].load(Ordering::Relaxed);
+    let (mut run, mut at) = (0, from);
+    while at < in_part {
+        // Eight at a time where all eight are in use.
+        let granule = first + at;
+        let byte = USED[granule / 8].load(Ordering::Relaxed);
+        if byte == u8::MAX {
+            at += 8 - granule % 8;
+            run = 0;
+            continue;
+        }
+        run = if byte & 1 << (granule % 8) == 0 { run + 1 } else { 0 };
+        at += 1;
+        if run == granules {
+            let start = at - granules;
+            mark(first + start, granules, true);
+            if start == from {
+                FIRST_FREE[part].store(at, Ordering::Relaxed);
+            }
+            let address = BASE.load(Ordering::Relaxed) + (first + start) * GRANULE;
+            return NonNull::new(core::ptr::with_exposed_provenance_mut(address));
+        }
+    }
+    None
+}
+
+fn mark(first: usize, granules: usize, used: bool) {
+    for granule in first..first + granules {
+        let byte = &USED[granule / 8];
+        let old = byte.load(Ordering::Relaxed);
+        let bit = 1 << (granule % 8);
+        byte.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
+    }
+}
+
+/// Extends a range of the zone by the granules that follow it, if they are free and of the same part.
+pub(crate) fn extend(range: &Range, more: usize) -> bool {
+    if range.outlier || LOCK.is_mine() {
+        return false;
+    }
+    let in_part = PART.load(Ordering::Relaxed);
+    let first = granule_of(range.start) + range.granules;
+    let part = (first - 1) / in_part;
+    let Some(end) = first.checked_add(more).filter(|end| *end <= (part + 1) * in_part) else { return false };
+    let _guard = LOCK.lock();
+    if (first..end).any(|granule| USED[granule / 8].load(Ordering::Relaxed) & 1 << (granule % 8) != 0) {
+        return false;
+    }
+    mark(first, more, true);
+    true
+}
+
+fn granule_of(start: NonNull<u8>) -> usize {
+    (start.as_ptr() as usize - BASE.load(Ordering::Relaxed)) / GRANULE
+}
+
+/// Takes a range back. Its pages go back to the kernel.
+///
+/// # Safety
+/// The range was handed out by [`allocate`] (and [`extend`]ed), and nobody uses it any more.
+pub(crate) unsafe fn free(range: Range) {
+    let size = range.granules * GRANULE;
+    if range.outlier {
+        clear_bit(&OUTLIERS, range.start.as_ptr() as usize);
+        // SAFETY: the caller gives the range up.
+        unsafe { os::release(range.start, size) };
+        return;
+    }
+    // The page of owner words stays readable, as zeros: whoever frees a block of the range once more is told so.
+    let kept = OWNERS + os::page_size();
+    // SAFETY: the caller gives the range up, and others can be given it only after this; offsets are within it.
+    unsafe {
+        os::purge(range.start.add(OWNERS), os::page_size());
+        os::decommit(range.start.add(kept), size - kept);
+    }
+    let first = granule_of(range.start);
+    let in_part = PART.load(Ordering::Relaxed);
+    let part = first / in_part;
+    let _guard = LOCK.lock();
+    mark(first, range.granules, false);
+    let lowest = &FIRST_FREE[part];
+    lowest.store(lowest.load(Ordering::Relaxed).min(first - part * in_part), Ordering::Relaxed);
+}
+
+/// Reserves addresses for a block aligned to `align`, a multiple of a granule, with `before` bytes before it. Gives the
+/// start of what was reserved and the block's address.
+pub(crate) fn allocate_far_aligned(size: usize, align: usize, before: usize) -> Option<(NonNull<u8>, usize, NonNull<u8>)> {
+    debug_assert!(align.is_multiple_of(GRANULE) && before <= GRANULE);
+    // An aligned start with the block one alignment further on leaves room for what stands before it.
+    let reserved = size.checked_add(align)?;
+    let start = os::reserve(reserved, align)?;
+    // SAFETY: `align` bytes are within what was reserved.
+    let block = unsafe { start.add(align) };
+    if !set_bit(&FAR_ALIGNED, block.as_ptr().expose_provenance()) {
+        // SAFETY: just reserved, unused.
+        unsafe { os::release(start, reserved) };
+        return None;
+    }
+    Some((start, reserved, block))
+}
+
+/// Takes back what [`allocate_far_aligned`] gave.
+///
+/// # Safety
+/// The three come from there, and nobody uses them any more.
+pub(crate) unsafe fn free_far_aligned(start: NonNull<u8>, reserved: usize, block: NonNull<u8>) {
+    clear_bit(&FAR_ALIGNED, block.as_ptr() as usize);
+    // SAFETY: the caller gives the range up.
+    unsafe { os::release(start, reserved) };
+}
+
+/// The start of the granule that an address lies in.
+#[inline(always)]
+pub(crate) const fn granule_start(address: usize) -> usize {
+    align_down(address, GRANULE)
+}
+
+/// The lock of the zone, for `fork`.
+pub(crate) fn lock_for_fork() -> &'static Lock {
+    &LOCK
+}
