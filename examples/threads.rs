@@ -21,7 +21,8 @@ fn main() {
             let send = send.clone();
             thread::spawn(move || {
                 for batch in 0..WORDS / 100 {
-                    let words = (0..100).map(|word| format!("word {} of builder {builder}", batch * 100 + word)).collect();
+                    let words =
+                        (0..100).map(|word| format!("word {} of builder {builder}", batch * 100 + word)).collect();
                     send.send(words).expect("the counting thread listens to the end");
                 }
             })
@@ -44,5 +45,10 @@ fn main() {
     }
     assert_eq!(lengths.iter().map(|(_, count)| count).sum::<usize>(), THREADS * WORDS);
     let stats = homing::stats();
-    println!("{} blocks handed out, {} KiB in use, {} KiB at the peak", stats.blocks, stats.used >> 10, stats.peak >> 10);
+    println!(
+        "{} blocks handed out, {} KiB in use, {} KiB at the peak",
+        stats.blocks,
+        stats.used >> 10,
+        stats.peak >> 10
+    );
 }

@@ -29,9 +29,10 @@ pub fn malloc(size: usize) -> *mut u8 {
     malloc_slow(size)
 }
 
+// `extern "C"` here and in `heap`: such a function cannot unwind, so the fast paths end in a jump to it and need no frame.
 #[cold]
 #[inline(never)]
-fn malloc_slow(size: usize) -> *mut u8 {
+extern "C" fn malloc_slow(size: usize) -> *mut u8 {
     or_enomem(heap::allocate_slow(size, ALIGN, &DEFAULTS))
 }
 

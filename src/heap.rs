@@ -29,7 +29,7 @@ pub(crate) fn allocate(size: usize, align: usize, base: &Config) -> *mut u8 {
 /// What [`allocate`] does when its list is empty, and for all larger sizes.
 #[cold]
 #[inline(never)]
-pub(crate) fn allocate_slow(size: usize, align: usize, base: &Config) -> *mut u8 {
+pub(crate) extern "C" fn allocate_slow(size: usize, align: usize, base: &Config) -> *mut u8 {
     allocate_any(size, align, false, base).map_or(ptr::null_mut(), |handed| handed.block.as_ptr())
 }
 
@@ -98,7 +98,7 @@ fn free_masked(block: NonNull<u8>) {
 
 #[cold]
 #[inline(never)]
-fn free_outside_zone(block: *mut u8) {
+extern "C" fn free_outside_zone(block: *mut u8) {
     let Some(block) = NonNull::new(block) else { return };
     let address = block.as_ptr() as usize;
     match zone::classify_outlier(address) {
@@ -115,7 +115,7 @@ const INTERIOR: &str = "this pointer lies within a block, not at its start";
 
 /// Takes back a block that is not plainly one of this thread's arena: by what its owner word says.
 #[inline(never)]
-fn free_elsewhere(block: NonNull<u8>) {
+extern "C" fn free_elsewhere(block: NonNull<u8>) {
     let address = block.as_ptr() as usize;
     // SAFETY: in the zone, or in the first granule of an outlier.
     let segment = unsafe { SegmentPtr::of(address) };

@@ -50,7 +50,13 @@ pub(crate) struct Mapping(NonNull<MappingHeader>);
 impl Mapping {
     /// Maps a block of `size` bytes, zeroed, aligned to `align`. `part` is `None` for a mapping outside the zone, made
     /// without any lock.
-    pub(crate) fn map(size: usize, align: usize, part: Option<Part>, nodes: usize, node: Option<NodeIndex>) -> Option<Self> {
+    pub(crate) fn map(
+        size: usize,
+        align: usize,
+        part: Option<Part>,
+        nodes: usize,
+        node: Option<NodeIndex>,
+    ) -> Option<Self> {
         let page = os::page_size();
         let length = align_up(size.max(1), page)?;
         if align >= GRANULE {
@@ -206,7 +212,8 @@ impl Mapping {
         let before = self.block().as_ptr() as usize - header.start.get().as_ptr() as usize;
         let Some(reserved) = before.checked_add(length).and_then(|end| align_up(end, GRANULE)) else { return false };
         if reserved > header.reserved.get() {
-            if header.placement.get() != Placement::Zone || !zone::extend(&self.range(), (reserved - header.reserved.get()) / GRANULE)
+            if header.placement.get() != Placement::Zone
+                || !zone::extend(&self.range(), (reserved - header.reserved.get()) / GRANULE)
             {
                 return false;
             }

@@ -9,9 +9,9 @@ mod linux;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) use linux::*;
 
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[cfg(any(not(target_os = "linux"), feature = "portable"))]
 mod portable;
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[cfg(any(not(target_os = "linux"), feature = "portable"))]
 pub(crate) use portable::*;
 
 pub(crate) mod fault;

@@ -222,9 +222,7 @@ impl SegmentPtr {
 
     /// Makes the slot free if it is what the caller saw; false where somebody else was faster.
     pub(crate) fn free_owner(self, slot: SlotIndex, seen: OwnerWord) -> bool {
-        self.owner_word(slot)
-            .compare_exchange(seen.0, OwnerWord::FREE.0, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        self.owner_word(slot).compare_exchange(seen.0, OwnerWord::FREE.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// A slot's remote word.

@@ -392,6 +392,6 @@ const OUTBOX_BLOCKS: usize = 32;
 /// A block was freed that is the one freed last.
 #[cold]
 #[inline(never)]
-pub(crate) fn double_free(block: Block) -> ! {
+pub(crate) extern "C" fn double_free(block: Block) -> ! {
     crate::message::fatal("free", block.address(), "this block was freed just before (double free)")
 }

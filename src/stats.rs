@@ -92,11 +92,18 @@ fn write_summary(descriptor: i32) {
         };
         line.say_to(descriptor);
     });
-    say("resident memory").size(os::resident_bytes()).text(", ").size(os::peak_resident_bytes()).text(" at the peak").say_to(
-        descriptor,
-    );
+    say("resident memory")
+        .size(os::resident_bytes())
+        .text(", ")
+        .size(os::peak_resident_bytes())
+        .text(" at the peak")
+        .say_to(descriptor);
     if let Some(error) = node::binding_refused() {
-        say("not bound to nodes").text("the kernel refused mbind (error ").number(error as usize).text(")").say_to(descriptor);
+        say("not bound to nodes")
+            .text("the kernel refused mbind (error ")
+            .number(error as usize)
+            .text(")")
+            .say_to(descriptor);
     }
 }
 
@@ -105,7 +112,8 @@ pub(crate) fn say_settings() {
     let config = config::current();
     let machine = topology::machine();
     let line = Line::new().text("version ").text(env!("CARGO_PKG_VERSION")).text(", ").number(machine.count());
-    let line = line.text(if machine.count() == 1 { " node, pages of " } else { " nodes, pages of " }).size(os::page_size());
+    let line =
+        line.text(if machine.count() == 1 { " node, pages of " } else { " nodes, pages of " }).size(os::page_size());
     let line = line.text("; pool size ").size(config.pool_size).text(", limit ");
     let line = match config.pool_limit {
         usize::MAX => line.text("none"),

@@ -226,7 +226,12 @@ fn read_distances(source: &impl Source, id: usize, buffer: &mut [u8], row: &mut 
         length += bytes.len();
     };
     add(b"/sys/devices/system/node/node");
-    let digits = [b'0' + (id / 1000 % 10) as u8, b'0' + (id / 100 % 10) as u8, b'0' + (id / 10 % 10) as u8, b'0' + (id % 10) as u8];
+    let digits = [
+        b'0' + (id / 1000 % 10) as u8,
+        b'0' + (id / 100 % 10) as u8,
+        b'0' + (id / 10 % 10) as u8,
+        b'0' + (id % 10) as u8,
+    ];
     let leading = digits.iter().take(3).take_while(|digit| **digit == b'0').count();
     add(&digits[leading..]);
     add(b"/distance\0");

@@ -7,6 +7,8 @@
 
 use core::ptr::NonNull;
 
+use crossbeam_utils::CachePadded;
+
 use crate::arith::align_down;
 use crate::os::{self, MAX_NODES};
 use crate::segment::OWNERS;
@@ -17,9 +19,9 @@ use crate::topology::NodeIndex;
 /// Bytes in a granule: the size and the alignment of a segment.
 pub(crate) const GRANULE: usize = 32 << 20;
 
-/// The zone that is asked for first, and the least that is worth having, in bytes.
+/// The zone that is asked for first, and the least that is worth having, in bytes. (Valgrind grants some tens of GiB.)
 const WANTED: usize = 1 << 44;
-const LEAST: usize = 64 << 30;
+const LEAST: usize = 1 << 30;
 
 /// Which part of the zone a range comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +32,15 @@ pub(crate) enum Part {
     Unbound,
 }
 
-/// Start of the zone. While there is none, an address that no pointer has, so that the comparison fails.
-static BASE: AtomicUsize = AtomicUsize::new(usize::MAX);
-/// Bytes in the zone.
-static SIZE: AtomicUsize = AtomicUsize::new(0);
+/// The zone, on one line of the cache: every free reads it.
+struct Extent {
+    /// Start of the zone. While there is none, an address that no pointer has, so that the comparison fails.
+    base: AtomicUsize,
+    /// Bytes in the zone.
+    size: AtomicUsize,
+}
+static EXTENT: CachePadded<Extent> =
+    CachePadded::new(Extent { base: AtomicUsize::new(usize::MAX), size: AtomicUsize::new(0) });
 /// Granules in each part.
 static PART: AtomicUsize = AtomicUsize::new(0);
 
@@ -53,7 +60,7 @@ static FAR_ALIGNED: [AtomicU8; ADDRESSES / GRANULE / 8] = [const { AtomicU8::new
 /// Whether the address lies in the zone. Null does not.
 #[inline(always)]
 pub(crate) fn contains(address: usize) -> bool {
-    address.wrapping_sub(BASE.load(Ordering::Relaxed)) < SIZE.load(Ordering::Relaxed)
+    address.wrapping_sub(EXTENT.base.load(Ordering::Relaxed)) < EXTENT.size.load(Ordering::Relaxed)
 }
 
 /// What a pointer outside the zone may be.
@@ -103,22 +110,23 @@ fn clear_bit(map: &[AtomicU8], address: usize) {
 /// # Safety
 /// To be called once, by the thread that sets the process up.
 pub(crate) unsafe fn install(nodes: usize) {
-    let mut size = WANTED;
+    // Where addresses are limited (`ulimit -v`), all of them are the program's: none is set aside.
+    let mut size = if os::addresses_are_limited() { 0 } else { WANTED };
     while size >= LEAST {
         if let Some(base) = os::reserve(size, GRANULE) {
             PART.store(size / GRANULE / (nodes + 1), Ordering::Relaxed);
-            SIZE.store(size, Ordering::Relaxed);
-            BASE.store(base.as_ptr().expose_provenance(), Ordering::Release);
+            EXTENT.size.store(size, Ordering::Relaxed);
+            EXTENT.base.store(base.as_ptr().expose_provenance(), Ordering::Release);
             return;
         }
-        size /= 4;
+        size /= 2;
     }
 }
 
 /// The addresses of a part, as a start and a size; size 0 where there is no zone.
 pub(crate) fn part_range(part: Part, nodes: usize) -> (NonNull<u8>, usize) {
     let granules = PART.load(Ordering::Relaxed);
-    let start = BASE.load(Ordering::Relaxed).wrapping_add(part_index(part, nodes) * granules * GRANULE);
+    let start = EXTENT.base.load(Ordering::Relaxed).wrapping_add(part_index(part, nodes) * granules * GRANULE);
     let start = NonNull::new(core::ptr::with_exposed_provenance_mut(start)).unwrap_or(NonNull::dangling());
     (start, granules * GRANULE)
 }
@@ -189,7 +197,7 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
             if start == from {
                 FIRST_FREE[part].store(at, Ordering::Relaxed);
             }
-            let address = BASE.load(Ordering::Relaxed) + (first + start) * GRANULE;
+            let address = EXTENT.base.load(Ordering::Relaxed) + (first + start) * GRANULE;
             return NonNull::new(core::ptr::with_exposed_provenance_mut(address));
         }
     }
@@ -223,7 +231,7 @@ pub(crate) fn extend(range: &Range, more: usize) -> bool {
 }
 
 fn granule_of(start: NonNull<u8>) -> usize {
-    (start.as_ptr() as usize - BASE.load(Ordering::Relaxed)) / GRANULE
+    (start.as_ptr() as usize - EXTENT.base.load(Ordering::Relaxed)) / GRANULE
 }
 
 /// Takes a range back. Its pages go back to the kernel.
@@ -256,7 +264,11 @@ pub(crate) unsafe fn free(range: Range) {
 
 /// Reserves addresses for a block aligned to `align`, a multiple of a granule, with `before` bytes before it. Gives the
 /// start of what was reserved and the block's address.
-pub(crate) fn allocate_far_aligned(size: usize, align: usize, before: usize) -> Option<(NonNull<u8>, usize, NonNull<u8>)> {
+pub(crate) fn allocate_far_aligned(
+    size: usize,
+    align: usize,
+    before: usize,
+) -> Option<(NonNull<u8>, usize, NonNull<u8>)> {
     debug_assert!(align.is_multiple_of(GRANULE) && before <= GRANULE);
     // An aligned start with the block one alignment further on leaves room for what stands before it.
     let reserved = size.checked_add(align)?;

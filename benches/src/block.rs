@@ -13,7 +13,8 @@ const PAGE: usize = 4096;
 /// A block from the allocator `P`, of at least one byte, freed when dropped.
 ///
 /// Bytes are read and written by volatile accesses: the optimiser must not drop a write because the block is freed
-/// next. Whatever is read was written before, or came from [`Block::zeroed`].
+/// next. Whatever is read was written before, or came from [`Block::zeroed`]: what could break that rule is for the
+/// workloads alone.
 pub struct Block<P: Peer> {
     start: NonNull<u8>,
     layout: Layout,
@@ -24,7 +25,7 @@ pub struct Block<P: Peer> {
 unsafe impl<P: Peer> Send for Block<P> {}
 
 impl<P: Peer> Block<P> {
-    /// A block whose [`tag`](Self::tag) is written to its first and its last byte.
+    /// A block whose tag is written to its first and its last byte.
     ///
     /// # Panics
     /// When the size is zero.
@@ -111,7 +112,7 @@ impl<P: Peer> Block<P> {
 
     /// How many pages have another first byte than zero.
     #[inline(always)]
-    pub fn dirty_pages(&self) -> u64 {
+    pub(crate) fn dirty_pages(&self) -> u64 {
         (0..self.size()).step_by(PAGE).map(|at| u64::from(self.read(at) != 0)).sum()
     }
 
@@ -120,7 +121,7 @@ impl<P: Peer> Block<P> {
     /// # Panics
     /// When the size is zero, or larger than an object can be.
     #[inline(always)]
-    pub fn resize(&mut self, size: usize) {
+    pub(crate) fn resize(&mut self, size: usize) {
         let layout = Layout::from_size_align(size, self.layout.align()).expect("a size that memory can have");
         assert!(size > 0);
         // SAFETY: the block came from `P` with this layout; the new size is not zero and was just found valid.
@@ -156,7 +157,7 @@ impl<P: Peer> Block<P> {
     /// # Panics
     /// When `at` lies outside the block.
     #[inline(always)]
-    pub fn read(&self, at: usize) -> u8 {
+    pub(crate) fn read(&self, at: usize) -> u8 {
         assert!(at < self.size());
         // SAFETY: the byte lies inside the block, and the type's rule is that it was written before.
         unsafe { self.start.add(at).read_volatile() }

@@ -417,7 +417,7 @@ fn free_remote(slab: Slab, block: Block) {
 /// A free by its owner has brought the slab's count to zero: see `slab`.
 #[cold]
 #[inline(never)]
-pub(crate) fn count_ran_out(slab: Slab) {
+pub(crate) extern "C" fn count_ran_out(slab: Slab) {
     let arena = tls::get();
     if !arena.busy.get() {
         arena.busy.set(true);

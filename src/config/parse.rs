@@ -148,10 +148,20 @@ mod tests {
 
     #[test]
     fn sizes_with_units_are_powers_of_1024_and_overflow_is_refused() {
-        for (text, bytes) in [("0", 0), ("4096", 4096), ("512K", 512 << 10), ("64M", 64 << 20), ("2GiB", 2 << 30), ("1tb", 1 << 40), ("7B", 7)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("512K", 512 << 10),
+            ("64M", 64 << 20),
+            ("2GiB", 2 << 30),
+            ("1tb", 1 << 40),
+            ("7B", 7),
+        ] {
             assert_eq!(size(text.as_bytes()), Some(bytes), "{text}");
         }
-        for text in ["", "M", "-1", "1.5M", "64X", "64Mx", "64 M", "99999999999999999999", "18446744073709551615K", "1KiBs"] {
+        for text in
+            ["", "M", "-1", "1.5M", "64X", "64Mx", "64 M", "99999999999999999999", "18446744073709551615K", "1KiBs"]
+        {
             assert_eq!(size(text.as_bytes()), None, "{text}");
         }
     }
@@ -169,8 +179,20 @@ mod tests {
     #[test]
     fn a_bad_value_leaves_the_default_in_force() {
         let mut config = Config::new();
-        for (key, value) in [("POOL_SIZE", "lots"), ("OVERFLOW", ""), ("ZERO", "1"), ("POLICY", "prefer:x"), ("POLICY", "prefer:70000"), ("VERBOSE", "yes"), ("STATS", "xml"), ("PURGE_DELAY", "soon")] {
-            assert!(matches!(apply(&mut config, key.as_bytes(), value.as_bytes()), Err(Rejection::BadValue(_))), "{key}={value}");
+        for (key, value) in [
+            ("POOL_SIZE", "lots"),
+            ("OVERFLOW", ""),
+            ("ZERO", "1"),
+            ("POLICY", "prefer:x"),
+            ("POLICY", "prefer:70000"),
+            ("VERBOSE", "yes"),
+            ("STATS", "xml"),
+            ("PURGE_DELAY", "soon"),
+        ] {
+            assert!(
+                matches!(apply(&mut config, key.as_bytes(), value.as_bytes()), Err(Rejection::BadValue(_))),
+                "{key}={value}"
+            );
         }
         assert!(matches!(apply(&mut config, b"POOL_SIZES", b"1"), Err(Rejection::UnknownKey)));
         assert_eq!(config, Config::new());
@@ -179,7 +201,17 @@ mod tests {
     #[test]
     fn every_setting_is_taken_over() {
         let mut config = Config::new();
-        for (key, value) in [("POOL_SIZE", "1M"), ("POOL_LIMIT", "2M"), ("OVERFLOW", "abort"), ("ZERO", "free"), ("POLICY", "prefer:3"), ("PURGE_DELAY", "never"), ("VERBOSE", "1"), ("STATS", "exit"), ("REPORT", "12:101")] {
+        for (key, value) in [
+            ("POOL_SIZE", "1M"),
+            ("POOL_LIMIT", "2M"),
+            ("OVERFLOW", "abort"),
+            ("ZERO", "free"),
+            ("POLICY", "prefer:3"),
+            ("PURGE_DELAY", "never"),
+            ("VERBOSE", "1"),
+            ("STATS", "exit"),
+            ("REPORT", "12:101"),
+        ] {
             assert!(apply(&mut config, key.as_bytes(), value.as_bytes()).is_ok(), "{key}={value}");
         }
         let wanted = Config {

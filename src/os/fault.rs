@@ -43,9 +43,9 @@ mod switch {
     }
 }
 #[cfg(feature = "fault-injection")]
-pub use switch::inject;
-#[cfg(feature = "fault-injection")]
 pub(crate) use switch::fails;
+#[cfg(feature = "fault-injection")]
+pub use switch::inject;
 
 /// Whether this call is to fail: never, in a build without the feature.
 #[cfg(not(feature = "fault-injection"))]

@@ -23,6 +23,14 @@ pub(crate) fn page_size() -> usize {
     }
 }
 
+/// Whether the process may have so much address space and no more (`RLIMIT_AS`, setrlimit(2)).
+pub(crate) fn addresses_are_limited() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the buffer has the type the call fills.
+    keeping_errno(|| unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) });
+    limit.rlim_cur != libc::RLIM_INFINITY
+}
+
 /// Reserves `size` bytes of address space aligned to `align` (both multiples of the page size, `align` a power of two).
 /// Nothing can be read or written there until [`commit`]. `None` where the kernel refuses.
 pub(crate) fn reserve(size: usize, align: usize) -> Option<NonNull<u8>> {
@@ -151,9 +159,7 @@ pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>)
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
     // SAFETY: both ranges are the caller's. MREMAP_DONTUNMAP leaves the old one mapped, so that no other mapping of the
     // process can come to lie in the reserved zone.
-    keeping_errno(|| unsafe {
-        libc::mremap(old.as_ptr().cast(), size, size, flags, new.as_ptr()) != libc::MAP_FAILED
-    })
+    keeping_errno(|| unsafe { libc::mremap(old.as_ptr().cast(), size, size, flags, new.as_ptr()) != libc::MAP_FAILED })
 }
 
 /// Bytes of the process that are in memory now, from `/proc/self/statm`; 0 where there is none to read.
@@ -162,9 +168,10 @@ pub(crate) fn resident_bytes() -> usize {
     let read = super::read_file(c"/proc/self/statm", &mut buffer).unwrap_or(0);
     let mut fields = buffer[..read].split(|byte| *byte == b' ');
     let pages = fields.nth(1).map_or(0, |field| {
-        field.iter().take_while(|byte| byte.is_ascii_digit()).fold(0_usize, |sum, byte| {
-            sum.wrapping_mul(10).wrapping_add(usize::from(byte - b'0'))
-        })
+        field
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .fold(0_usize, |sum, byte| sum.wrapping_mul(10).wrapping_add(usize::from(byte - b'0')))
     });
     pages * page_size()
 }

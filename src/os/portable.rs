@@ -1,0 +1,269 @@
+//! Every other system, and any with the feature `portable`: memory comes from `std::alloc::System`, in granules that are
+//! never given back, and there is one node.
+//!
+//! What the kernel does on Linux is done by hand: reserved memory is usable at once and zeroed, "purged" memory is
+//! written over with zeros, pages are not moved, nothing is bound.
+
+use core::cell::Cell;
+use core::ffi::CStr;
+use core::ptr::NonNull;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Write;
+
+use crate::os::fault::{self, Call};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
+
+/// Bytes in a page, as far as the allocator's rounding is concerned.
+#[inline]
+pub(crate) fn page_size() -> usize {
+    4096
+}
+
+/// Always, as far as is known: no zone is set aside.
+pub(crate) fn addresses_are_limited() -> bool {
+    true
+}
+
+/// The largest reservation: the zone is not worth having from an allocator that may touch all of it.
+const MOST: usize = 4 << 30;
+
+/// `size` bytes aligned to `align`, zeroed. `None` where the system refuses.
+pub(crate) fn reserve(size: usize, align: usize) -> Option<NonNull<u8>> {
+    if size > MOST || fault::fails(Call::Map) {
+        return None;
+    }
+    // What `System` gets from the kernel for a request of this size is mapped, so most of it is not touched here.
+    let layout = Layout::from_size_align(size, align).ok()?;
+    // SAFETY: the size is not 0.
+    NonNull::new(unsafe { System.alloc_zeroed(layout) }).inspect(|start| remember(*start, align))
+}
+
+/// Alignments of what was reserved, by start, so that it can be given back: as many as fit, the rest is kept for good.
+static RESERVED: [(AtomicUsize, AtomicUsize); 1024] = [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; 1024];
+
+fn remember(start: NonNull<u8>, align: usize) {
+    let address = start.as_ptr() as usize;
+    for (known, aligned) in &RESERVED {
+        if known.compare_exchange(0, address, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            aligned.store(align, Ordering::Release);
+            return;
+        }
+    }
+}
+
+/// Gives reserved memory back.
+///
+/// # Safety
+/// The range came from [`reserve`] whole, and nobody uses it any more.
+pub(crate) unsafe fn release(start: NonNull<u8>, size: usize) {
+    let address = start.as_ptr() as usize;
+    let Some((known, aligned)) = RESERVED.iter().find(|(known, _)| known.load(Ordering::Acquire) == address) else {
+        return;
+    };
+    let align = aligned.load(Ordering::Acquire);
+    known.store(0, Ordering::Release);
+    if let Ok(layout) = Layout::from_size_align(size, align) {
+        // SAFETY: allocated in `reserve` with this layout.
+        unsafe { System.dealloc(start.as_ptr(), layout) };
+    }
+}
+
+/// Nothing: what is reserved is usable.
+///
+/// # Safety
+/// None here; the twin has some.
+pub(crate) unsafe fn commit(_: NonNull<u8>, _: usize) -> bool {
+    !fault::fails(Call::Commit)
+}
+
+/// Forgets the contents.
+///
+/// # Safety
+/// The range is the caller's, and nobody uses the contents any more.
+pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { start.write_bytes(0, size) };
+}
+
+/// Forgets the contents: they read as zero from now on.
+///
+/// # Safety
+/// The range is the caller's, and its contents may be lost.
+pub(crate) unsafe fn purge(start: NonNull<u8>, size: usize) -> bool {
+    if fault::fails(Call::Purge) {
+        return false;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { start.write_bytes(0, size) };
+    true
+}
+
+/// Nothing: there is no call for it.
+///
+/// # Safety
+/// None here; the twin has some.
+pub(crate) unsafe fn populate(_: NonNull<u8>, _: usize) {}
+
+/// Nothing: there is no call for it.
+///
+/// # Safety
+/// None here; the twin has some.
+pub(crate) unsafe fn refuse_huge_pages(_: NonNull<u8>, _: usize) {}
+
+/// Never: contents are copied.
+///
+/// # Safety
+/// None here; the twin has some.
+pub(crate) unsafe fn move_pages(_: NonNull<u8>, _: usize, _: NonNull<u8>) -> bool {
+    false
+}
+
+/// Not known.
+pub(crate) fn resident_bytes() -> usize {
+    0
+}
+
+/// Not known.
+pub(crate) fn peak_resident_bytes() -> usize {
+    0
+}
+
+/// "Out of memory", as C's `errno` says it on most systems.
+pub(crate) const ENOMEM: i32 = 12;
+/// "Invalid argument", as C's `errno` says it on most systems.
+pub(crate) const EINVAL: i32 = 22;
+
+/// Nothing: the C entry points are for Linux.
+pub(crate) fn set_errno(_: i32) {}
+
+/// Calls `visit` with every `KEY=VALUE` of the environment.
+pub(crate) fn for_each_variable(mut visit: impl FnMut(&[u8])) -> bool {
+    // Allocates, and is re-entered then: the emergency path serves that.
+    for (key, value) in std::env::vars_os() {
+        let mut variable = key.into_encoded_bytes();
+        variable.push(b'=');
+        variable.extend(value.into_encoded_bytes());
+        visit(&variable);
+    }
+    true
+}
+
+/// Not known; no system without the notion runs programs with others' privileges.
+pub(crate) fn is_secure() -> bool {
+    false
+}
+
+/// The process's id.
+pub(crate) fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// None: files of the kernel are Linux's.
+pub(crate) fn read_file(_: &CStr, _: &mut [u8]) -> Option<usize> {
+    None
+}
+
+/// The descriptor of standard error.
+pub(crate) const STDERR: i32 = 2;
+
+/// Writes the text to standard error.
+pub(crate) fn write_to(_: i32, text: &[u8]) {
+    let _ = std::io::stderr().write_all(text);
+}
+
+/// Ends the process at once.
+pub(crate) fn abort() -> ! {
+    std::process::abort()
+}
+
+/// Nothing: `fork` is not a notion that all systems have.
+pub(crate) fn at_fork(_: extern "C" fn(), _: extern "C" fn(), _: extern "C" fn()) {}
+
+/// Nothing: there is no common way.
+pub(crate) fn at_exit(_: extern "C" fn()) {}
+
+static HOOK: AtomicUsize = AtomicUsize::new(0);
+
+struct AtExit(Cell<bool>);
+
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        let hook = HOOK.load(Ordering::Relaxed);
+        if hook != 0 {
+            // SAFETY: `set_thread_exit_hook` stored a `fn()` there.
+            unsafe { core::mem::transmute::<usize, fn()>(hook)() };
+        }
+    }
+}
+
+std::thread_local! {
+    static AT_EXIT: AtExit = const { AtExit(Cell::new(false)) };
+    static TOKEN: u8 = const { 0 };
+}
+
+/// Has `hook` called when a thread ends that has called [`call_at_thread_exit`].
+pub(crate) fn set_thread_exit_hook(hook: fn()) -> bool {
+    HOOK.store(hook as usize, Ordering::Relaxed);
+    true
+}
+
+/// Has the hook called when the calling thread ends, among the destructors of its thread-local values.
+pub(crate) fn call_at_thread_exit() {
+    let _ = AT_EXIT.try_with(|at_exit| at_exit.0.set(true));
+}
+
+/// A number that no other living thread has.
+pub(crate) fn thread_token() -> usize {
+    TOKEN.try_with(|token| core::ptr::from_ref(token) as usize).unwrap_or(1)
+}
+
+/// Gives way; the word is looked at again after it.
+pub(crate) fn futex_wait(_: &AtomicU32, _: u32) {
+    std::thread::yield_now();
+}
+
+/// Nothing: nobody sleeps.
+pub(crate) fn futex_wake_one(_: &AtomicU32) {}
+
+/// Milliseconds of a clock that never goes back.
+pub(crate) fn now_ms() -> u64 {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64
+}
+
+/// Not known.
+pub(crate) fn current_cpu_and_node() -> Option<(u32, u32)> {
+    None
+}
+
+/// As many as on Linux; one is used.
+pub(crate) const MAX_NODES: usize = 1024;
+
+/// A set of nodes.
+pub(crate) type NodeMask = [u64; MAX_NODES / 64];
+
+/// What a range of addresses would be bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// One node, or the nearest with room.
+    Preferred,
+    /// One node.
+    Strict,
+    /// All nodes.
+    Interleaved,
+}
+
+/// Never: there is nothing to bind to.
+///
+/// # Safety
+/// None here; the twin has some.
+pub(crate) unsafe fn bind(_: NonNull<u8>, _: usize, _: Binding, _: &NodeMask) -> Result<(), i32> {
+    Err(EINVAL)
+}
+
+/// Not known.
+pub(crate) fn allowed_nodes() -> Result<NodeMask, i32> {
+    Err(EINVAL)
+}
