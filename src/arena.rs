@@ -32,6 +32,7 @@ use crate::size_class::{CLASSES, ClassId};
 use crate::slab::{Block, Slab};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use crate::topology::NodeIndex;
+use large::AtHand;
 use outbox::Outbox;
 use woken::Woken;
 
@@ -69,6 +70,11 @@ pub(crate) struct Arena {
     id: Cell<Option<ArenaId>>,
     /// By class, a bit: a slab of the class was used up once.
     filled: [Cell<bool>; CLASSES],
+    /// Large blocks that were freed lately, for the next request of their size.
+    at_hand: AtHand,
+    /// Runs that were handed out again from there, ever, and their bytes.
+    reused_runs: Cell<u64>,
+    reused_bytes: Cell<u64>,
     /// Refills since it was last looked after, and when that was.
     refills: Cell<u32>,
     looked_after_at: Cell<u64>,
@@ -102,6 +108,9 @@ impl Arena {
             node: Cell::new(NodeIndex::FIRST),
             id: Cell::new(None),
             filled: [const { Cell::new(false) }; CLASSES],
+            at_hand: AtHand::new(),
+            reused_runs: Cell::new(0),
+            reused_bytes: Cell::new(0),
             refills: Cell::new(0),
             looked_after_at: Cell::new(0),
             next_idle: Cell::new(None),
@@ -162,6 +171,11 @@ impl Arena {
         // SAFETY: null, or an arena, which lives for ever.
         let newest = unsafe { ALL.load(Ordering::Acquire).as_ref() };
         core::iter::successors(newest.map(|arena| -> &'static Arena { arena }), |arena| arena.next_of_all.get())
+    }
+
+    /// Runs that were handed out again without the node's pool knowing, ever, and their bytes.
+    pub(crate) fn reused(&self) -> (u64, u64) {
+        (self.reused_runs.get(), self.reused_bytes.get())
     }
 
     /// Blocks of the class that were handed out, ever. Exact for the calling thread's arena; what waits on the lists of

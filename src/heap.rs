@@ -218,7 +218,8 @@ pub(crate) unsafe fn reallocate(block: NonNull<u8>, new_size: usize, align: usiz
             size
         }
         Place::Run(segment, slots) => {
-            if ClassId::of(new_size, align).is_none() && arena::large::resize_run(segment, block, slots, new_size) {
+            let stays_large = new_size > slots * SLOT / 4;
+            if stays_large && arena::large::resize_run(segment, block, slots, new_size) {
                 return block.as_ptr();
             }
             slots * SLOT
@@ -241,7 +242,12 @@ pub(crate) unsafe fn reallocate(block: NonNull<u8>, new_size: usize, align: usiz
             old
         }
     };
-    let new = allocate(new_size, align, base);
+    // What has grown this far may well grow on, which a run can do in place.
+    let new = if new_size > GROWS_IN_RUNS && new_size > old_size {
+        allocate_growing(new_size, align, base)
+    } else {
+        allocate(new_size, align, base)
+    };
     if let Some(new) = NonNull::new(new) {
         // SAFETY: both blocks are at least that long, and apart.
         unsafe { new.copy_from_nonoverlapping(block, old_size.min(new_size)) };
@@ -249,6 +255,18 @@ pub(crate) unsafe fn reallocate(block: NonNull<u8>, new_size: usize, align: usiz
         unsafe { free(block.as_ptr()) };
     }
     new
+}
+
+/// A block that grows beyond so many bytes becomes a run, even if a slab could serve it.
+const GROWS_IN_RUNS: usize = 16 << 10;
+
+#[cold]
+fn allocate_growing(size: usize, align: usize, base: &Config) -> *mut u8 {
+    let handed = match enter::enter(base) {
+        Some(held) => held.allocate_growing(size, align),
+        None => return emergency::allocate(size, align),
+    };
+    handed.map_or(ptr::null_mut(), |handed| handed.block.as_ptr())
 }
 
 /// Gives back to the kernel all that nobody uses. True where anything went back.

@@ -43,6 +43,8 @@ mod heap;
 mod large;
 #[cfg(not(loom))]
 mod message;
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(not(loom))]
 mod node;
 #[cfg(not(loom))]

@@ -290,6 +290,12 @@ impl SegmentPtr {
         Some(self.take(first, count))
     }
 
+    /// Takes `count` adjacent free slots after which others are free, `room` in all.
+    pub(crate) fn take_slots_with_room(self, count: usize, align: usize, room: usize) -> Option<Taken> {
+        let first = self.header().free.lowest_run(room.max(count), align)?;
+        Some(self.take(first, count))
+    }
+
     /// Takes those slots if all of them are free.
     pub(crate) fn take_slots_at(self, first: SlotIndex, count: usize) -> Option<Taken> {
         let first = first.get();

@@ -35,6 +35,9 @@ pub(crate) fn read() -> Stats {
     let mut stats = Stats::default();
     for arena in Arena::all() {
         stats.arenas += 1;
+        let (blocks, bytes) = arena.reused();
+        stats.blocks += blocks;
+        stats.bytes += bytes;
         for class in (0..CLASSES).filter_map(ClassId::at) {
             let blocks = arena.handed_out(class);
             stats.blocks += blocks;

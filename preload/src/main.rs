@@ -1,2 +1,25 @@
-//! stub
-fn main() {}
+//! The launcher: runs a program, unmodified, on homing.
+//!
+//! `homing run [--set KEY=VALUE]... [--report] [--] PROGRAM [ARGUMENT]...` has the dynamic linker load the shared object
+//! before everything else and becomes the program, so that signals and the exit status are the program's own.
+//!
+//! Exit statuses of the launcher itself: 2 for a command line that it does not understand, 125 where the shared object
+//! cannot be used, 126 where the program cannot be run with it, 127 where there is no such program.
+
+mod launcher;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match launcher::launch(std::env::args_os().skip(1)) {
+        Ok(text) => {
+            // A closed pipe is no reason to complain.
+            let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), failure.to_string().as_bytes());
+            ExitCode::from(failure.status())
+        }
+    }
+}

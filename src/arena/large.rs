@@ -1,5 +1,6 @@
 //! Blocks that are not in slabs: runs of slots (to 2 MiB, aligned to at most 1 MiB), and mappings of their own.
 
+use core::cell::Cell;
 use core::ptr::NonNull;
 
 use super::enter::{self, Held};
@@ -10,19 +11,177 @@ use crate::large::Mapping;
 use crate::node::{self, Locked, Slots};
 use crate::os;
 use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
-use crate::topology;
+use crate::sync::{AtomicU32, Ordering};
+use crate::topology::{self, NodeIndex};
 use crate::zone::Part;
 
 /// The largest run, and the farthest alignment of one, in bytes.
 const MAX_RUN: usize = 2 << 20;
 const MAX_RUN_ALIGN: usize = 1 << 20;
 
+/// Runs that a thread has freed and keeps at hand, and how many slots they may have together.
+const KEPT_RUNS: usize = 4;
+const KEPT_SLOTS: usize = MAX_RUN / SLOT;
+
+/// A run that was freed: its first owner word says `FREE`, those of its interior are as they were.
+#[derive(Clone, Copy)]
+struct KeptRun {
+    segment: SegmentPtr,
+    first: SlotIndex,
+    slots: u16,
+}
+
+/// A few runs that were freed lately: whoever frees and allocates large blocks in turn needs no lock for it. They count
+/// as in use, and go back to the node's pool when the arena is looked after or given up.
+pub(super) struct AtHand {
+    places: [Cell<Option<KeptRun>>; KEPT_RUNS],
+    /// Slots of all of them.
+    slots: Cell<usize>,
+    /// The place whose run goes next when one has to.
+    next: Cell<usize>,
+    /// A mapping that was freed lately: its owner word says `FREE`.
+    mapping: Cell<Option<Mapping>>,
+    /// Whether this arena is one of the few that may keep a mapping.
+    may_keep_mapping: Cell<bool>,
+}
+
+/// The largest mapping that an arena keeps, in bytes, and how many arenas may keep one: an idle process holds on to no
+/// more than their product for it.
+const KEPT_MAPPING: usize = 4 << 20;
+const KEEPERS: u32 = 4;
+
+/// How many arenas may keep a mapping now.
+static KEEPING: AtomicU32 = AtomicU32::new(0);
+
+impl AtHand {
+    pub(super) const fn new() -> Self {
+        AtHand {
+            places: [const { Cell::new(None) }; KEPT_RUNS],
+            slots: Cell::new(0),
+            next: Cell::new(0),
+            mapping: Cell::new(None),
+            may_keep_mapping: Cell::new(false),
+        }
+    }
+
+    /// Takes a run of just so many slots that begins at a multiple of `align` slots.
+    #[inline]
+    fn take(&self, slots: usize, align: usize) -> Option<KeptRun> {
+        let fits = |run: &KeptRun| usize::from(run.slots) == slots && run.first.get().is_multiple_of(align);
+        let run = self.places.iter().find(|place| place.get().as_ref().is_some_and(fits))?.take();
+        self.slots.set(self.slots.get() - slots);
+        run
+    }
+
+    /// Keeps a run; gives those that have to go for it to `give_back`.
+    #[inline]
+    fn keep(&self, run: KeptRun, mut give_back: impl FnMut(KeptRun)) {
+        self.slots.set(self.slots.get() + usize::from(run.slots));
+        let mut run = Some(run);
+        if let Some(empty) = self.places.iter().find(|place| place.get().is_none()) {
+            empty.set(run.take());
+        }
+        while self.slots.get() > KEPT_SLOTS || run.is_some() {
+            let oldest = self.next.get();
+            self.next.set((oldest + 1) % KEPT_RUNS);
+            let place = &self.places[oldest];
+            if let Some(old) = place.replace(run.take()) {
+                self.slots.set(self.slots.get() - usize::from(old.slots));
+                give_back(old);
+            }
+        }
+    }
+
+    /// Takes the mapping that is kept, if it can serve so many bytes without wasting more than a quarter.
+    #[inline]
+    fn take_mapping(&self, length: usize, align: usize) -> Option<Mapping> {
+        let fits = |mapping: &Mapping| {
+            let kept = mapping.length();
+            kept >= length && kept - length <= length / 4 && mapping.block().as_ptr().addr().is_multiple_of(align)
+        };
+        if self.mapping.get().as_ref().is_some_and(fits) { self.mapping.take() } else { None }
+    }
+
+    /// Keeps a mapping, if this arena may and keeps none; false where it does not.
+    #[inline]
+    fn keep_mapping(&self, mapping: Mapping) -> bool {
+        if mapping.length() > KEPT_MAPPING || self.mapping.get().is_some() || !self.obtain_keeping() {
+            return false;
+        }
+        self.mapping.set(Some(mapping));
+        true
+    }
+
+    fn obtain_keeping(&self) -> bool {
+        if !self.may_keep_mapping.get() {
+            let add = |keeping: u32| (keeping < KEEPERS).then_some(keeping + 1);
+            let added = KEEPING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+            self.may_keep_mapping.set(added.is_ok());
+        }
+        self.may_keep_mapping.get()
+    }
+
+    /// Takes the mapping that is kept, and leaves it to other arenas to keep one.
+    fn drain_mapping(&self) -> Option<Mapping> {
+        if self.may_keep_mapping.replace(false) {
+            KEEPING.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.mapping.take()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.slots.get() == 0 && self.mapping.get().is_none()
+    }
+
+    /// Takes all runs.
+    fn drain(&self, mut give_back: impl FnMut(KeptRun)) {
+        self.slots.set(0);
+        self.places.iter().filter_map(Cell::take).for_each(&mut give_back);
+    }
+}
+
+/// Gives a kept run's slots back to their node's pool.
+fn give_back_run(run: KeptRun, pool: Option<&Locked>) {
+    let slots = usize::from(run.slots);
+    for slot in 1..slots {
+        run.segment.set_owner(run.first.plus(slot), OwnerWord::FREE);
+    }
+    match pool {
+        Some(pool) => pool.give_slots(run.segment, run.first, slots),
+        None => node::pool(run.segment.node()).lock().give_slots(run.segment, run.first, slots),
+    }
+}
+
 impl Arena {
+    /// Gives what is kept at hand back to its node: the arena's, whose pool may be held.
+    pub(super) fn give_back_kept(&self, pool: Option<&Locked>) {
+        if let Some(mapping) = self.at_hand.drain_mapping() {
+            let kept = match (pool, mapping.node()) {
+                (Some(pool), _) => pool.keep_mapping(mapping),
+                (None, Some(node)) => node::pool(node).lock().keep_mapping(mapping),
+                (None, None) => false,
+            };
+            if !kept {
+                // SAFETY: its user has freed it, and it is on no list.
+                unsafe { mapping.unmap() };
+            }
+        }
+        self.at_hand.drain(|run| give_back_run(run, pool));
+    }
+
     /// A block of `size` bytes that no slab can serve, aligned to `align`. `None` where there is no memory for it.
     pub(crate) fn allocate_large(&self, size: usize, align: usize, want_zero: bool) -> Option<Handed> {
+        self.allocate_run_or_mapping(size, align, want_zero, false)
+    }
+
+    /// The same for a block that has grown so far, and may well grow on: at a place where there is room for that.
+    pub(crate) fn allocate_growing(&self, size: usize, align: usize) -> Option<Handed> {
+        self.allocate_run_or_mapping(size, align, false, true)
+    }
+
+    fn allocate_run_or_mapping(&self, size: usize, align: usize, want_zero: bool, grows: bool) -> Option<Handed> {
         free_deferred();
-        let node = self.node();
-        if node::pool(node).is_mine() {
+        if node::pool(self.node()).is_mine() {
             let block = NonNull::new(emergency::allocate(size, align))?;
             return Some(Handed { block, is_zero: true });
         }
@@ -30,21 +189,61 @@ impl Arena {
         if size <= MAX_RUN && align <= MAX_RUN_ALIGN {
             let slots = size.max(1).div_ceil(SLOT);
             let align = align.div_ceil(SLOT);
+            let at_hand = if grows {
+                // So that the block can grow over what it or its like had before, which is in the cache.
+                self.at_hand.drain(|run| give_back_run(run, None));
+                None
+            } else {
+                self.at_hand.take(slots, align)
+            };
+            if let Some(run) = at_hand {
+                self.count_reused(slots * SLOT);
+                run.segment.set_owner(run.first, OwnerWord::run(slots));
+                let block = run.segment.slot_start(run.first);
+                if want_zero {
+                    clear_pages(block, if config::current().zero == Zero::Off { size } else { slots * SLOT });
+                }
+                return Some(Handed { block, is_zero: want_zero });
+            }
             let take = |pool: &Locked| {
-                let taken = pool.take_slots(slots, align)?;
+                let taken = match grows {
+                    true => pool.take_slots_with_room(slots, align, MAX_RUN / SLOT)?,
+                    false => pool.take_slots(slots, align)?,
+                };
                 pool.count_large(slots * SLOT);
                 Some(taken)
             };
-            let taken = take(&node::pool(node).lock());
-            let taken = taken.or_else(|| enter::in_nearest_with_room(node, take))?;
+            let taken = self.from_pool_or_nearest(take)?;
             return Some(hand_out_run(taken, slots, size, want_zero));
         }
         self.allocate_mapping(size, align, want_zero)
     }
 
+    /// What `serve` gives for the pool of this arena's node; if it gives nothing, once more with what is kept at hand
+    /// given back; and then for the nearest other node.
+    pub(super) fn from_pool_or_nearest<R>(&self, mut serve: impl FnMut(&Locked) -> Option<R>) -> Option<R> {
+        let node = self.node();
+        let served = serve(&node::pool(node).lock());
+        served
+            .or_else(|| {
+                let held_back = !self.at_hand.is_empty();
+                self.give_back_kept(None);
+                if held_back { serve(&node::pool(node).lock()) } else { None }
+            })
+            .or_else(|| enter::in_nearest_with_room(node, serve))
+    }
+
+    fn count_reused(&self, bytes: usize) {
+        self.reused_runs.set(self.reused_runs.get() + 1);
+        self.reused_bytes.set(self.reused_bytes.get() + bytes as u64);
+    }
+
     fn allocate_mapping(&self, size: usize, align: usize, want_zero: bool) -> Option<Handed> {
         let length = align_up(size.max(1), os::page_size())?;
-        let home = self.node();
+        if let Some(kept) = self.at_hand.take_mapping(length, align) {
+            self.count_reused(kept.length());
+            return Some(hand_out_kept(kept, size, want_zero));
+        }
         let begin = |pool: &Locked| {
             if let Some(kept) = pool.reuse_mapping(length, align) {
                 pool.count_large(kept.length());
@@ -55,14 +254,9 @@ impl Arena {
                 (pool.node(), None)
             })
         };
-        let begun = begin(&node::pool(home).lock());
-        let (node, kept) = begun.or_else(|| enter::in_nearest_with_room(home, begin))?;
+        let (node, kept) = self.from_pool_or_nearest(begin)?;
         if let Some(kept) = kept {
-            kept.use_again();
-            if want_zero {
-                clear_pages(kept.block(), size);
-            }
-            return Some(Handed { block: kept.block(), is_zero: want_zero });
+            return Some(hand_out_kept(kept, size, want_zero));
         }
         let nodes = topology::machine().count();
         // By default the threads that fill a large object decide where its parts lie (first touch).
@@ -72,6 +266,14 @@ impl Arena {
         };
         Some(Handed { block: mapping.block(), is_zero: true })
     }
+}
+
+fn hand_out_kept(kept: Mapping, size: usize, want_zero: bool) -> Handed {
+    kept.use_again();
+    if want_zero {
+        clear_pages(kept.block(), if config::current().zero == Zero::Off { size } else { kept.length() });
+    }
+    Handed { block: kept.block(), is_zero: want_zero }
 }
 
 /// Clears the block's first `size` bytes.
@@ -105,11 +307,14 @@ pub(crate) fn free_run(segment: SegmentPtr, block: NonNull<u8>, slots: usize) {
     if config::current().zero == Zero::Free {
         clear_pages(block, slots * SLOT);
     }
-    let first = SlotIndex::of(block.as_ptr() as usize);
-    for slot in 1..slots {
-        segment.set_owner(first.plus(slot), OwnerWord::FREE);
+    let run = KeptRun { segment, first: SlotIndex::of(block.as_ptr() as usize), slots: slots as u16 };
+    let held = if super::is_attached() { enter::enter(&Config::new()) } else { None };
+    match held {
+        Some(held) if held.node() == segment.node() && config::current().purge_delay_ms != 0 => {
+            held.at_hand.keep(run, |old| give_back_run(old, None));
+        }
+        _ => give_back_run(run, None),
     }
-    pool.lock().give_slots(segment, first, slots);
 }
 
 /// Takes back a mapping. Its owner word, if it has one, says `FREE` already.
@@ -129,7 +334,7 @@ pub(crate) fn free_mapping(mapping: Mapping) {
                 if config::current().zero == Zero::Free {
                     clear_pages(mapping.block(), length);
                 }
-                pool.lock().keep_mapping(mapping)
+                keep_at_hand(mapping, node) || pool.lock().keep_mapping(mapping)
             }
         }
     };
@@ -137,6 +342,14 @@ pub(crate) fn free_mapping(mapping: Mapping) {
         // SAFETY: its user has freed it, and it is on no list.
         unsafe { mapping.unmap() };
     }
+}
+
+/// Keeps a mapping in the calling thread's arena, if that is of its node; false where it does not.
+fn keep_at_hand(mapping: Mapping, node: NodeIndex) -> bool {
+    if !super::is_attached() || config::current().purge_delay_ms == 0 {
+        return false;
+    }
+    enter::enter(&Config::new()).is_some_and(|held| held.node() == node && held.at_hand.keep_mapping(mapping))
 }
 
 /// Frees what could not be freed when it was.

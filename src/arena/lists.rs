@@ -147,15 +147,10 @@ impl Arena {
         if node::pool(node).is_mine() {
             return None;
         }
-        let pool = node::pool(node).lock();
-        if let Some(refill) = self.adopt(class, &pool) {
+        if let Some(refill) = self.adopt(class, &node::pool(node).lock()) {
             return Some(refill);
         }
-        if self.begin_slab(class, &pool).is_some() {
-            return Some(None);
-        }
-        drop(pool);
-        self.begin_slab_elsewhere(class).map(|()| None)
+        self.from_pool_or_nearest(|pool| self.begin_slab(class, pool)).map(|()| None)
     }
 
     fn begin_slab(&self, class: ClassId, pool: &Locked) -> Option<()> {
@@ -175,12 +170,6 @@ impl Arena {
             unsafe { os::populate(slots.start(), SLOT) };
         }
         Some(())
-    }
-
-    /// This arena is full: a slab of the nearest node that has room.
-    #[cold]
-    fn begin_slab_elsewhere(&self, class: ClassId) -> Option<()> {
-        enter::in_nearest_with_room(self.node.get(), |pool| self.begin_slab(class, pool))
     }
 
     /// Writes this arena's word to all of the slab's slots.
@@ -341,6 +330,7 @@ impl Arena {
     /// counted.
     pub(crate) fn tidy(&self, pool: Option<&Locked>) {
         self.outbox.flush();
+        self.give_back_kept(pool);
         self.collect_woken(pool);
         for index in 0..CLASSES {
             let mut next = self.partial[index].get();

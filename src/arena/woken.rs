@@ -45,3 +45,37 @@ impl Woken {
         self.head.swap(0, Ordering::AcqRel)
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use super::*;
+    use loom::sync::Arc;
+
+    #[test]
+    fn two_slabs_are_woken_while_the_holder_takes_all_and_neither_is_lost() {
+        loom::model(|| {
+            // Links begin with what they never should be read as.
+            let world = Arc::new((Woken::new(), [AtomicUsize::new(9), AtomicUsize::new(9)]));
+            let wakers: Vec<_> = (0..2)
+                .map(|slab| {
+                    let world = world.clone();
+                    loom::thread::spawn(move || world.0.push(slab + 1, &world.1[slab]))
+                })
+                .collect();
+            let mut seen = [0, 0];
+            let mut take = || {
+                let mut name = world.0.take_all();
+                while name != 0 {
+                    seen[name - 1] += 1;
+                    name = world.1[name - 1].load(Ordering::Relaxed);
+                }
+            };
+            take();
+            for waker in wakers {
+                waker.join().unwrap();
+            }
+            take();
+            assert_eq!(seen, [1, 1]);
+        });
+    }
+}

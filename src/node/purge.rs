@@ -12,7 +12,7 @@ use crate::segment::SLOT;
 
 /// Dirty slots that may wait, as a part of those in use, and the bounds of it, in bytes.
 const DIRTY_PART: usize = 4;
-const DIRTY_LEAST: usize = 4 << 20;
+const DIRTY_LEAST: usize = 16 << 20;
 const DIRTY_MOST: usize = 64 << 20;
 
 /// Bytes of large mappings that are kept for reuse.
@@ -135,7 +135,8 @@ impl Locked {
         if inner.kept_bytes.get() + bytes > KEPT_MOST {
             self.drop_kept_before(u64::MAX);
         }
-        mapping.set_kept_at(os::now_ms());
+        let now = os::now_ms();
+        mapping.set_kept_at(now);
         mapping.set_next_kept(inner.kept.replace(Some(mapping)));
         inner.kept_bytes.set(inner.kept_bytes.get() + bytes);
         self.purge_if_due();

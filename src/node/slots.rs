@@ -43,6 +43,21 @@ impl Locked {
         self.take_from(segment, count, align)
     }
 
+    /// As [`take_slots`](Self::take_slots), if possible where `room` slots in all are free, for what is likely to grow.
+    pub(crate) fn take_slots_with_room(&self, count: usize, align: usize, room: usize) -> Option<Slots> {
+        if !self.has_room_for(count * SLOT) {
+            return None;
+        }
+        let mut next = self.inner().with_room.get();
+        while let Some(segment) = next {
+            if let Some(taken) = segment.take_slots_with_room(count, align, room) {
+                return Some(self.note_taken(segment, taken, count));
+            }
+            next = segment.header().next_with_room.get();
+        }
+        self.take_slots(count, align)
+    }
+
     fn take_from(&self, segment: SegmentPtr, count: usize, align: usize) -> Option<Slots> {
         let taken = segment.take_slots(count, align)?;
         Some(self.note_taken(segment, taken, count))

@@ -44,7 +44,9 @@ const OFFSET_BITS: u32 = 24;
 const COUNT_BITS: u32 = 24;
 const PARKED: u64 = 1 << 63;
 // Every block of a segment has an offset, and the count of a slab's blocks fits.
+#[cfg(not(loom))]
 const _: () = assert!(crate::zone::GRANULE >> 3 <= 1 << OFFSET_BITS);
+#[cfg(not(loom))]
 const _: () = assert!(8 * crate::segment::SLOT / 8 < 1 << COUNT_BITS);
 
 #[derive(Clone, Copy)]

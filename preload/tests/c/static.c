@@ -1,0 +1,2 @@
+/* For linking without a dynamic linker. */
+int main(void) { return 0; }

@@ -1,0 +1,83 @@
+//! Freed memory goes back to the kernel at once where the delay is 0. The test's own memory comes from the system.
+#![cfg(all(target_os = "linux", not(feature = "portable")))]
+
+mod common;
+
+use std::alloc::System;
+use std::thread;
+
+use common::{Held, alone, resident, verbs_of};
+use homing::{Homing, entry};
+
+#[global_allocator]
+static OWN: System = System;
+
+static HOMING: Homing = Homing::new().purge_delay_ms(Some(0));
+verbs_of!(Direct, HOMING);
+
+const ALL: usize = 200 << 20;
+/// What may stay: slabs in use of each class, metadata, and what the test's own lists leave behind.
+const SLACK: usize = 24 << 20;
+
+fn take(size: usize) -> Vec<Held<Direct>> {
+    (0..ALL / size).map(|seed| Held::take(size, 8, seed as u64).expect("there is memory for it")).collect()
+}
+
+fn falls_after(sizes: &[usize], free: impl Fn(Vec<Held<Direct>>)) {
+    let _alone = alone();
+    for size in sizes {
+        let before = resident();
+        let blocks = take(*size);
+        let during = resident();
+        assert!(during >= before + ALL / 2, "{size}: {before} bytes resident before, {during} with the blocks");
+        free(blocks);
+        let after = resident();
+        assert!(after <= before + SLACK, "{size}: {before} bytes resident before, {during} with them, {after} after");
+    }
+}
+
+#[test]
+fn small_blocks_that_their_own_thread_frees_do_not_stay_resident() {
+    falls_after(&[128, 1000, 5000, 60_000], drop);
+}
+
+#[test]
+fn large_blocks_do_not_stay_resident() {
+    falls_after(&[64 << 10, 200 << 10, 2 << 20], drop);
+    // Of mappings the pattern touches every page too.
+    falls_after(&[3 << 20, 50 << 20], drop);
+}
+
+#[test]
+fn blocks_freed_in_no_order_do_not_stay_resident() {
+    falls_after(&[256, 8 << 10, 100 << 10], |mut blocks| {
+        let mut numbers = common::Numbers::new(4);
+        while !blocks.is_empty() {
+            let at = numbers.below(blocks.len());
+            blocks.swap_remove(at);
+        }
+    });
+}
+
+#[test]
+fn blocks_that_another_thread_frees_do_not_stay_resident_once_the_owner_looks() {
+    falls_after(&[128, 4000, 200 << 10], |blocks| {
+        thread::spawn(move || drop(blocks)).join().expect("it does not panic");
+        entry::trim();
+    });
+}
+
+#[test]
+fn blocks_of_threads_that_have_ended_do_not_stay_resident() {
+    let _alone = alone();
+    let before = resident();
+    let blocks: Vec<_> = (0..4)
+        .map(|_| thread::spawn(|| take(512).split_off(ALL / 512 * 3 / 4)).join().expect("it does not panic"))
+        .collect();
+    assert!(resident() >= before + ALL / 2);
+    drop(blocks);
+    homing::thread_cleanup();
+    entry::trim();
+    let after = resident();
+    assert!(after <= before + SLACK, "{before} bytes resident before, {after} after");
+}

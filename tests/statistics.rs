@@ -1,0 +1,129 @@
+//! The figures, for sequences whose outcome is known. The test's own memory comes from the system, so that the figures
+//! are those of the sequence alone.
+
+mod common;
+
+use std::alloc::System;
+use std::thread;
+
+use common::{Held, alone, verbs_of};
+use homing::{Homing, stats};
+
+#[global_allocator]
+static OWN: System = System;
+
+static HOMING: Homing = Homing::new();
+verbs_of!(Direct, HOMING);
+
+fn must(size: usize) -> Held<Direct> {
+    Held::take(size, 8, size as u64).expect("there is memory for it")
+}
+
+#[test]
+fn every_small_block_is_counted_once_with_the_size_of_its_class() {
+    let _alone = alone();
+    for (size, class, count) in
+        [(24, 24, 1000), (60, 64, 5000), (1000, 1024, 300), (5000, 5120, 100), (60_000, 64 << 10, 20)]
+    {
+        for _ in 0..3 {
+            let before = stats();
+            let blocks: Vec<_> = (0..count).map(|_| must(size)).collect();
+            let during = stats();
+            assert_eq!(during.blocks - before.blocks, count);
+            assert_eq!(during.bytes - before.bytes, count * class);
+            assert!(during.peak >= during.used && during.used >= (count * class) as usize);
+            drop(blocks);
+            let after = stats();
+            assert_eq!((after.blocks, after.bytes), (during.blocks, during.bytes), "a free hands nothing out");
+        }
+    }
+}
+
+#[test]
+fn a_large_block_is_in_use_from_its_request_to_its_end() {
+    let _alone = alone();
+    // The thread's arena, and what it needs for itself.
+    drop(must(100_000));
+    for (size, held) in
+        [(100_000, 128 << 10), (1 << 20, 1 << 20), (3 << 20, 3 << 20), (5_000_000, 5_001_216), (40 << 20, 40 << 20)]
+    {
+        let before = stats();
+        let block = must(size);
+        let during = stats();
+        assert_eq!(during.blocks - before.blocks, 1, "{size} bytes");
+        assert_eq!(during.bytes - before.bytes, held as u64, "{size} bytes");
+        assert_eq!(during.used - before.used, held, "{size} bytes");
+        assert!(during.peak >= during.used);
+        drop(block);
+        let after = stats();
+        assert_eq!(after.used, before.used, "{size} bytes");
+        assert_eq!(after.blocks, during.blocks);
+    }
+}
+
+#[test]
+fn a_block_that_is_resized_in_place_is_counted_in_use_as_it_is() {
+    let _alone = alone();
+    drop(must(100_000));
+    let before = stats().used;
+    let mut block = must(3 << 20);
+    for size in [9 << 20, 4 << 20, 30 << 20, 12 << 20] {
+        assert!(block.resize(size));
+        assert_eq!(stats().used - before, size);
+    }
+    assert!(block.resize(1 << 20));
+    assert_eq!(stats().used - before, 1 << 20);
+    assert!(block.resize(128 << 10));
+    assert_eq!(stats().used - before, 128 << 10);
+    drop(block);
+    assert_eq!(stats().used, before);
+}
+
+#[test]
+fn what_a_thread_takes_over_from_one_that_has_ended_is_counted_once() {
+    let _alone = alone();
+    for (size, class) in [(40, 40), (700, 704), (9000, 10_240)] {
+        thread::spawn(move || {
+            // Attached before the other begins, so that it takes over slabs and not the whole arena.
+            let own = must(16);
+            thread::spawn(move || drop(must(size))).join().expect("it does not panic");
+            let before = stats();
+            let block = must(size);
+            let after = stats();
+            assert_eq!(after.blocks - before.blocks, 1, "{size} bytes");
+            assert_eq!(after.bytes - before.bytes, class, "{size} bytes");
+            drop((own, block));
+        })
+        .join()
+        .expect("it does not panic");
+    }
+}
+
+#[test]
+fn giving_back_what_was_taken_over_from_a_thread_that_has_ended_does_not_miscount() {
+    let _alone = alone();
+    thread::spawn(|| {
+        let own = must(16);
+        thread::spawn(|| drop(must(330))).join().expect("it does not panic");
+        drop(must(330));
+        let before = stats().blocks;
+        homing::entry::trim();
+        assert_eq!(stats().blocks, before);
+        drop(own);
+    })
+    .join()
+    .expect("it does not panic");
+}
+
+#[test]
+fn a_refused_request_leaves_no_trace_in_the_figures() {
+    let _alone = alone();
+    drop(must(100_000));
+    for size in [isize::MAX as usize - 4096, 1 << 60, 1 << 50] {
+        for align in [8, 64 << 20] {
+            let before = stats();
+            assert!(Held::<Direct>::take(size, align, 0).is_none());
+            assert_eq!(stats(), before, "{size} bytes aligned to {align}");
+        }
+    }
+}
