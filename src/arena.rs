@@ -28,6 +28,7 @@ use core::num::NonZeroU32;
 
 use crossbeam_utils::CachePadded;
 
+use crate::segment::ARENA_ALIGN;
 use crate::size_class::{CLASSES, ClassId};
 use crate::slab::{Block, Slab};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
@@ -84,7 +85,7 @@ pub(crate) struct Arena {
     /// Slabs whose blocks came back from elsewhere; pushed to by any thread.
     woken: CachePadded<Woken>,
 }
-const _: () = assert!(size_of::<Arena>() == 4096);
+const _: () = assert!(size_of::<Arena>() == ARENA_ALIGN && align_of::<Arena>() == ARENA_ALIGN);
 
 // SAFETY: shared references go to other threads only for `woken` (atomic), for `next_of_all` (constant once published),
 // and for statistics of idle arenas under their node's lock.

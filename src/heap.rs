@@ -122,7 +122,7 @@ extern "C" fn free_elsewhere(block: NonNull<u8>) {
     let slot = SlotIndex::of(address);
     let word = segment.owner(slot);
     match word.decode() {
-        Owner::Arena(owner) => arena::free_to_arena(segment, block, owner),
+        Owner::Arena(owner, back) => arena::free_to_arena(Slab::at(segment, slot.minus(back)), block, owner),
         Owner::Run(slots) => {
             if !address.is_multiple_of(SLOT) {
                 fatal("free", address, INTERIOR);
@@ -174,8 +174,9 @@ fn find(block: NonNull<u8>, what: &str) -> Place {
     }
     // SAFETY: in the zone, or in the first granule of an outlier.
     let segment = unsafe { SegmentPtr::of(address) };
-    match segment.owner(SlotIndex::of(address)).decode() {
-        Owner::Arena(_) => Place::Slab(Slab::of(segment, address)),
+    let slot = SlotIndex::of(address);
+    match segment.owner(slot).decode() {
+        Owner::Arena(_, back) => Place::Slab(Slab::at(segment, slot.minus(back))),
         Owner::Run(slots) => Place::Run(segment, slots),
         // SAFETY: the owner word says so.
         Owner::Mapping => Place::Mapping(unsafe { Mapping::of(address) }),

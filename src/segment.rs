@@ -17,6 +17,7 @@ mod bitmap;
 use core::cell::Cell;
 use core::ptr::NonNull;
 
+use crate::arith::align_down;
 use crate::slab::SlabHeader;
 use crate::slab::remote::Remote;
 use crate::sync::{AtomicUsize, Ordering};
@@ -83,9 +84,10 @@ impl SlotIndex {
 ///
 /// | low bits | meaning |
 /// |---|---|
-/// | `..000` | free (0), or the address of an arena, a multiple of 4,096 |
+/// | all 0 | free |
+/// | bits 0 to 2 are 0 | an arena's: its address, a multiple of 4,096 |
 /// | bit 0 | the arena works in checked mode: its word never equals a plain address |
-/// | bit 1 | not the first slot of its slab: likewise |
+/// | bits 3 to 5, bit 2 being 0 | how many slots before this one the slab begins: likewise if not 0 |
 /// | bit 2 | not an arena's: the kind in bits 3 to 5, a number from bit 8 on |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
@@ -96,8 +98,8 @@ pub(crate) struct OwnerWord(usize);
 pub(crate) enum Owner {
     /// Nothing was handed out there, or it was freed.
     Free,
-    /// The arena with that address.
-    Arena(usize),
+    /// The arena with that address; the slab begins so many slots before.
+    Arena(usize, usize),
     /// The start of a run of so many slots.
     Run(usize),
     /// Within a run.
@@ -112,8 +114,8 @@ impl OwnerWord {
     pub(crate) const MAPPING: Self = OwnerWord(SPECIAL | 2 << 3);
 
     #[inline(always)]
-    pub(crate) const fn arena(address: usize, checked: bool, first: bool) -> Self {
-        OwnerWord(address | if checked { CHECKED } else { 0 } | if first { 0 } else { CONTINUED })
+    pub(crate) const fn arena(address: usize, checked: bool, back: usize) -> Self {
+        OwnerWord(address | if checked { CHECKED } else { 0 } | back << 3)
     }
 
     pub(crate) const fn run(slots: usize) -> Self {
@@ -126,11 +128,12 @@ impl OwnerWord {
         self.0 == arena
     }
 
+    #[inline]
     pub(crate) fn decode(self) -> Owner {
         if self.0 & SPECIAL == 0 {
-            return match self.0 & !(CHECKED | CONTINUED) {
+            return match self.0 {
                 0 => Owner::Free,
-                arena => Owner::Arena(arena),
+                word => Owner::Arena(align_down(word, ARENA_ALIGN), word >> 3 & 7),
             };
         }
         match self.0 >> 3 & 7 {
@@ -142,8 +145,9 @@ impl OwnerWord {
 }
 
 const CHECKED: usize = 1;
-const CONTINUED: usize = 2;
 const SPECIAL: usize = 4;
+/// What an arena's address is a multiple of.
+pub(crate) const ARENA_ALIGN: usize = 4096;
 
 /// A segment, or the first granule of a mapping, by its address.
 #[derive(Clone, Copy, PartialEq, Eq)]

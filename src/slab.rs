@@ -74,7 +74,7 @@ pub(crate) enum State {
     Parked,
 }
 
-/// A slab's hot header. But for `back`, every field is read and written only by the thread that holds the owning arena:
+/// A slab's hot header. Every field is read and written only by the thread that holds the owning arena:
 /// the thread whose arena it is, or, while the arena is idle, whoever holds the node's lock.
 #[repr(C, align(128))]
 pub(crate) struct SlabHeader {
@@ -91,9 +91,6 @@ pub(crate) struct SlabHeader {
     class: Cell<ClassId>,
     state: Cell<State>,
     slots: Cell<u8>,
-    /// In the header of any slot of a slab: how many slots before it the slab begins. Written before a block of the slab
-    /// is handed out, and constant while one is out.
-    back: Cell<u8>,
     /// Whether what is not carved yet is known to be zero.
     fresh: Cell<bool>,
     /// Blocks that come back before a parked slab is looked at again.
@@ -142,14 +139,6 @@ impl Slab {
     #[inline(always)]
     pub(crate) fn of_first_slot(segment: SegmentPtr, address: usize) -> Self {
         Slab(segment.slab_header(SlotIndex::of(address)))
-    }
-
-    /// The slab that the block belongs to.
-    #[inline]
-    pub(crate) fn of(segment: SegmentPtr, address: usize) -> Self {
-        let slot = SlotIndex::of(address);
-        let back = Slab(segment.slab_header(slot)).header().back.get();
-        Slab(segment.slab_header(slot.minus(usize::from(back))))
     }
 
     #[inline(always)]
@@ -215,10 +204,6 @@ impl Slab {
         header.wake_at.set(wake_at);
         header.next.set(None);
         header.previous.set(None);
-        let (segment, first) = (self.segment(), self.slot());
-        for back in 0..shape.slots {
-            Slab(segment.slab_header(first.plus(back))).header().back.set(back as u8);
-        }
         let batch = (OUTBOX_BYTES / shape.class.size()).clamp(1, OUTBOX_BLOCKS);
         self.remote().begin(wake_at, batch as u32);
     }

@@ -176,7 +176,7 @@ impl Arena {
     fn own(&self, slab: Slab) {
         let segment = slab.segment();
         for back in 0..slab.slots() {
-            let word = OwnerWord::arena(self.address(), self.is_checked.get(), back == 0);
+            let word = OwnerWord::arena(self.address(), self.is_checked.get(), back);
             segment.set_owner(slab.slot().plus(back), word);
         }
     }
@@ -373,8 +373,7 @@ impl Arena {
 }
 
 /// Takes back a block whose owner word names an arena, but not plainly the calling thread's own.
-pub(crate) fn free_to_arena(segment: SegmentPtr, address: NonNull<u8>, arena: usize) {
-    let slab = Slab::of(segment, address.as_ptr() as usize);
+pub(crate) fn free_to_arena(slab: Slab, address: NonNull<u8>, arena: usize) {
     if config::current().zero == Zero::Free {
         // SAFETY: the block is the slab's, `block_size` bytes long, and its user has given it up.
         unsafe { address.write_bytes(0, slab.block_size()) };

@@ -83,7 +83,7 @@ pub(super) fn send_home(slab: Slab, first: Block, last: Block, count: u32) {
     let Some(offset) = Offset::from_bytes(first.address() % GRANULE) else { return };
     let pushed = slab.remote().push(offset, count, |next| last.set_next(next.map(|next| block_at(slab, next))));
     if pushed == Pushed::MustWake
-        && let Owner::Arena(arena) = segment.owner(slab.slot()).decode()
+        && let Owner::Arena(arena, _) = segment.owner(slab.slot()).decode()
     {
         // SAFETY: the word of a slab that is about to be woken names its arena.
         let arena = unsafe { Arena::at(arena) };

@@ -2,9 +2,11 @@
 #include "check.h"
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
+#include <initializer_list>
 #include <malloc.h>
 #include <new>
 

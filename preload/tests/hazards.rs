@@ -1,0 +1,98 @@
+//! What breaks allocators under real programs.
+
+mod support;
+
+use support::{Outcome, command, compiled, library, preloaded, run};
+
+fn hazard(arguments: &[&str]) -> Outcome {
+    run(preloaded(compiled("hazards.c", &[])).args(arguments))
+}
+
+#[track_caller]
+fn aborted_with_one_line_that_names_the_pointer(arguments: &[&str]) {
+    let outcome = hazard(arguments);
+    assert_eq!(outcome.signal, Some(libc::SIGABRT), "{arguments:?}: {outcome:?}");
+    let pointer = format!("{:#x}", outcome.number("pointer"));
+    let line = outcome.only_line();
+    assert!(line.starts_with("homing: ") && line.contains(&format!("{pointer}:")), "{arguments:?}: {pointer}: {line}");
+}
+
+#[test]
+fn a_double_free_of_a_small_block_aborts() {
+    aborted_with_one_line_that_names_the_pointer(&["double-free", "8"]);
+    aborted_with_one_line_that_names_the_pointer(&["double-free", "100"]);
+}
+
+#[test]
+fn a_double_free_of_a_medium_block_aborts() {
+    aborted_with_one_line_that_names_the_pointer(&["double-free", "3000"]);
+    aborted_with_one_line_that_names_the_pointer(&["double-free", "20000"]);
+    aborted_with_one_line_that_names_the_pointer(&["double-free", "65536"]);
+}
+
+#[test]
+fn a_double_free_of_a_run_aborts() {
+    aborted_with_one_line_that_names_the_pointer(&["double-free", "102400"]);
+    aborted_with_one_line_that_names_the_pointer(&["double-free", "2000000"]);
+}
+
+#[test]
+fn a_double_free_of_a_mapping_aborts() {
+    aborted_with_one_line_that_names_the_pointer(&["double-free", "5242880"]);
+}
+
+#[test]
+fn a_double_free_of_a_large_mapping_aborts() {
+    aborted_with_one_line_that_names_the_pointer(&["double-free", "104857600"]);
+}
+
+#[test]
+fn freeing_a_pointer_that_is_no_block_aborts() {
+    for which in ["stack", "static", "low", "inside-run", "inside-mapping"] {
+        aborted_with_one_line_that_names_the_pointer(&["foreign", which]);
+    }
+    let outcome = hazard(&["foreign", "high"]);
+    assert_eq!(outcome.signal, Some(libc::SIGABRT), "{outcome:?}");
+    assert!(outcome.only_line().contains("0xffff800000000000:"), "{outcome:?}");
+}
+
+#[test]
+fn blocks_freed_by_another_thread_go_home_whole() {
+    hazard(&["other-thread"]).silent();
+}
+
+#[test]
+fn a_thread_that_only_frees_keeps_no_memory() {
+    hazard(&["only-frees"]).silent();
+}
+
+#[test]
+fn children_forked_while_four_threads_allocate_never_hang_or_break() {
+    hazard(&["fork"]).silent();
+}
+
+#[test]
+fn a_program_in_little_address_space_goes_on_after_null() {
+    let text = format!("ulimit -v 400000; exec {} little-room", compiled("hazards.c", &[]).display());
+    let outcome = run(preloaded("/bin/sh").args(["-c", &text])).silent();
+    // 200 MB at least of the 400 that there are.
+    assert!(outcome.number("pieces") >= 2000, "{outcome:?}");
+}
+
+#[test]
+fn threads_one_after_another_use_the_same_memory() {
+    hazard(&["threads"]).silent();
+}
+
+#[test]
+fn blocks_are_freed_in_destructors_of_threads_and_at_the_exit() {
+    hazard(&["end"]).silent();
+}
+
+#[test]
+fn loaded_late_it_serves_its_own_callers_only() {
+    let library = library().display().to_string();
+    for how in ["late", "late-deepbind"] {
+        run(command(compiled("hazards.c", &[])).args([how, &library])).silent();
+    }
+}

@@ -1,0 +1,103 @@
+//! The kernel refuses: every kind of call, every first to seventh time. The test's own memory comes from the system, so
+//! that the workload alone meets refusals.
+
+mod common;
+
+use std::alloc::System;
+use std::sync::mpsc;
+use std::thread;
+
+use common::{Held, Numbers, SIZES, alone, verbs_of};
+use homing::{Homing, fault};
+
+#[global_allocator]
+static OWN: System = System;
+
+// A short delay, so that memory is both kept for reuse and given back in the middle of the work.
+static HOMING: Homing = Homing::new().purge_delay_ms(Some(1));
+verbs_of!(Direct, HOMING);
+
+type Block = Held<Direct>;
+
+const MAP: u8 = 1;
+const COMMIT: u8 = 2;
+const PURGE: u8 = 4;
+const MOVE: u8 = 8;
+
+/// Takes, resizes, hands on and frees blocks of all kinds; a refusal is an answer like any other.
+fn work(seed: u64, handed: &mpsc::Receiver<Block>, hand_on: &mpsc::Sender<Block>) -> Vec<Block> {
+    let mut numbers = Numbers::new(seed);
+    let mut live: Vec<Block> = Vec::new();
+    for step in 0..250 {
+        let size = if step % 8 == 0 { SIZES[numbers.below(SIZES.len())] } else { numbers.size(6 << 20) };
+        let align = if step % 16 == 0 { 1 << numbers.below(27) } else { 8 };
+        live.extend(if step % 3 == 0 {
+            Block::take_zeroed(size, align, numbers.next())
+        } else {
+            Block::take(size, align, numbers.next())
+        });
+        live.extend(handed.try_iter());
+        if live.len() > 12 {
+            let at = numbers.below(live.len());
+            live[at].resize(numbers.size(6 << 20));
+            drop(live.swap_remove(numbers.below(live.len())));
+            let _ = hand_on.send(live.swap_remove(numbers.below(live.len())));
+        }
+        if step % 60 == 59 {
+            homing::thread_cleanup();
+        }
+    }
+    live
+}
+
+fn survives(kinds: u8) {
+    let _alone = alone();
+    for every in 1..=7 {
+        let kept: Vec<_> = SIZES.iter().filter_map(|size| Block::take(*size, 8, *size as u64)).collect();
+        assert_eq!(kept.len(), SIZES.len());
+        fault::inject(kinds, every);
+        let (ways, mut ends): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel::<Block>()).unzip();
+        ends.rotate_left(1);
+        let threads: Vec<_> = ways
+            .into_iter()
+            .zip(ends)
+            .zip(every * 10..)
+            .map(|((way, end), seed)| thread::spawn(move || work(seed, &end, &way)))
+            .collect();
+        let live: Vec<_> =
+            threads.into_iter().map(|thread| thread.join().expect("a refusal makes no thread panic")).collect();
+        // Half is freed while the kernel still refuses.
+        kept.iter().chain(live.iter().flatten()).for_each(Block::check);
+        let mut live: Vec<_> = live.into_iter().flatten().collect();
+        live.truncate(live.len() / 2);
+        fault::inject(0, 0);
+        let after: Vec<_> = SIZES.iter().filter_map(|size| Block::take_zeroed(*size, 8, 7)).collect();
+        assert_eq!(after.len(), SIZES.len(), "a request is refused after the kernel's refusals are over");
+        kept.iter().chain(&live).chain(&after).for_each(Block::check);
+    }
+}
+
+#[test]
+fn refused_mappings_lose_nothing() {
+    survives(MAP);
+}
+
+#[test]
+fn refused_commits_lose_nothing() {
+    survives(COMMIT);
+}
+
+#[test]
+fn refused_purges_lose_nothing() {
+    survives(PURGE);
+}
+
+#[test]
+fn refused_moves_lose_nothing() {
+    survives(MOVE);
+}
+
+#[test]
+fn refusals_of_every_kind_together_lose_nothing() {
+    survives(MAP | COMMIT | PURGE | MOVE);
+}

@@ -1,0 +1,102 @@
+//! A pool with a limit: requests past it are refused, and nothing else changes. The test's own memory comes from the
+//! system, so that it has some where the pool has none.
+
+mod common;
+
+use std::alloc::System;
+use std::sync::mpsc;
+use std::thread;
+
+use common::{Held, SIZES, alone, verbs_of};
+use homing::{Homing, Overflow, stats};
+
+#[global_allocator]
+static OWN: System = System;
+
+const LIMIT: usize = 64 << 20;
+
+static HOMING: Homing = Homing::new().pool_limit(LIMIT).overflow(Overflow::Fail);
+verbs_of!(Direct, HOMING);
+
+type Block = Held<Direct>;
+
+/// Takes blocks until one is refused.
+fn take_all(size: usize) -> Vec<Block> {
+    let blocks: Vec<_> = (0..=LIMIT / size).map_while(|seed| Block::take(size, 8, seed as u64)).collect();
+    assert!(blocks.len() <= LIMIT / size, "more than the limit was handed out in blocks of {size}");
+    blocks
+}
+
+#[test]
+fn requests_past_the_limit_are_refused_and_served_again_after_frees() {
+    let _alone = alone();
+    for size in [100, 3000, 60_000, 128 << 10, 1 << 20, 3 << 20] {
+        for round in 0..2 {
+            let mut blocks = take_all(size);
+            assert!(blocks.len() >= LIMIT * 3 / 4 / size, "{} blocks of {size} in round {round}", blocks.len());
+            assert!(stats().used <= LIMIT, "{} bytes in use", stats().used);
+            assert!(Block::take(8 << 20, 8, 1).is_none());
+            assert!(Block::take_zeroed(40 << 20, 4096, 1).is_none());
+            blocks.iter().for_each(Block::check);
+            blocks.truncate(blocks.len() / 2);
+            let mut more: Vec<_> = (0..5).map(|seed| Block::take(1 << 20, 8, seed)).collect();
+            assert!(more.iter().all(Option::is_some), "half of the pool is free, but a MiB of it is refused ({size})");
+            more.clear();
+            blocks.iter().for_each(Block::check);
+        }
+    }
+}
+
+#[test]
+fn a_block_that_may_not_grow_past_the_limit_stays_as_it_was() {
+    let _alone = alone();
+    for size in SIZES.into_iter().filter(|size| *size <= 8 << 20) {
+        let mut block = Block::take(size, 8, 2).expect("there is room for one");
+        let mut blocks = take_all(1 << 20);
+        assert!(!block.resize(70 << 20));
+        assert!(!block.resize(20 << 20), "{size} bytes grew in a full pool");
+        blocks.truncate(blocks.len() / 2);
+        assert!(block.resize(10 << 20), "{size} bytes may not grow in a pool half empty");
+    }
+}
+
+#[test]
+fn freed_memory_that_waits_for_the_kernel_does_not_count_against_the_limit() {
+    let _alone = alone();
+    for _ in 0..3 {
+        for size in [1 << 20, 3 << 20, 200, 30 << 20, 60_000] {
+            let blocks = take_all(size);
+            assert!(blocks.len() >= LIMIT / 3 / size, "{} blocks of {size}", blocks.len());
+        }
+    }
+}
+
+#[test]
+fn threads_without_an_arena_yet_are_held_to_the_limit_too() {
+    let _alone = alone();
+    let (go, wait): (Vec<_>, Vec<_>) = (0..40).map(|_| mpsc::channel::<()>()).unzip();
+    let (say, hear) = mpsc::channel();
+    let threads: Vec<_> = wait
+        .into_iter()
+        .map(|wait| {
+            let say = say.clone();
+            thread::spawn(move || {
+                wait.recv().expect("the test says when");
+                say.send(Block::take(8 << 20, 8, 1)).expect("the test listens");
+                // No thread leaves its arena to the next.
+                let _ = wait.recv();
+            })
+        })
+        .collect();
+    let mut blocks = take_all(1 << 20);
+    blocks.extend(take_all(64 << 10));
+    for go in &go {
+        go.send(()).expect("the thread listens");
+        let taken = hear.recv().expect("the thread answers");
+        assert!(taken.is_none(), "8 MiB were handed out by a pool that is full");
+    }
+    drop(go);
+    for thread in threads {
+        thread.join().expect("it does not panic");
+    }
+}

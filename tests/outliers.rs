@@ -1,0 +1,42 @@
+//! The kernel refuses the zone: everything is served from ranges of its own, found one by one.
+
+mod common;
+
+use std::alloc::System;
+use std::thread;
+
+use common::{Held, Numbers, SIZES, verbs_of};
+use homing::{Homing, fault};
+
+#[global_allocator]
+static OWN: System = System;
+
+static HOMING: Homing = Homing::new();
+verbs_of!(Direct, HOMING);
+
+#[test]
+fn without_a_zone_every_kind_of_block_is_served_and_freed_by_any_thread() {
+    // Every mapping is refused while the process is set up; the test is alone in its program.
+    fault::inject(1, 1);
+    assert!(Held::<Direct>::take(100, 8, 1).is_none());
+    fault::inject(0, 0);
+    let mut numbers = Numbers::new(3);
+    let mut live: Vec<Held<Direct>> = Vec::new();
+    for round in 0..4 {
+        for size in SIZES {
+            for align in [8, 4096, 1 << 20, 64 << 20] {
+                live.push(Held::take(size, align, numbers.next()).expect("there is memory for it"));
+            }
+        }
+        for _ in 0..2000 {
+            live.push(Held::take_zeroed(numbers.size(200_000), 8, numbers.next()).expect("there is memory for it"));
+            let at = numbers.below(live.len());
+            assert!(live[at].resize(numbers.size(4 << 20)));
+            let at = numbers.below(live.len());
+            drop(live.swap_remove(at));
+        }
+        live.iter().for_each(Held::check);
+        let half = live.split_off(live.len() / (round + 2));
+        thread::spawn(move || drop(half)).join().expect("it does not panic");
+    }
+}
