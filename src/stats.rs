@@ -84,7 +84,7 @@ fn write_summary(descriptor: i32) {
     each_pool(|index, figures| {
         let line = Line::new();
         let line = match index == node::spread() {
-            true => line.text("spread over all nodes"),
+            true => line.text("spread over nodes"),
             false => line.text("node ").number(usize::from(topology::machine().id(index).number())),
         };
         let line = line.column(28).size(figures.used).text(" in use, ").size(figures.peak).text(" at the peak, ");

@@ -213,7 +213,7 @@ impl Arena {
                 pool.count_large(slots * SLOT);
                 Some(taken)
             };
-            let taken = self.from_pool_or_nearest(take)?;
+            let taken = self.in_pool_or_nearest(take)?;
             return Some(hand_out_run(taken, slots, size, want_zero));
         }
         self.allocate_mapping(size, align, want_zero)
@@ -221,7 +221,7 @@ impl Arena {
 
     /// What `serve` gives for the pool of this arena's node; if it gives nothing, once more with what is kept at hand
     /// given back; and then for the nearest other node.
-    pub(super) fn from_pool_or_nearest<R>(&self, mut serve: impl FnMut(&Locked) -> Option<R>) -> Option<R> {
+    pub(super) fn in_pool_or_nearest<R>(&self, mut serve: impl FnMut(&Locked) -> Option<R>) -> Option<R> {
         let node = self.node();
         let served = serve(&node::pool(node).lock());
         served
@@ -254,7 +254,7 @@ impl Arena {
                 (pool.node(), None)
             })
         };
-        let (node, kept) = self.from_pool_or_nearest(begin)?;
+        let (node, kept) = self.in_pool_or_nearest(begin)?;
         if let Some(kept) = kept {
             return Some(hand_out_kept(kept, size, want_zero));
         }

@@ -150,7 +150,7 @@ impl Arena {
         if let Some(refill) = self.adopt(class, &node::pool(node).lock()) {
             return Some(refill);
         }
-        self.from_pool_or_nearest(|pool| self.begin_slab(class, pool)).map(|()| None)
+        self.in_pool_or_nearest(|pool| self.begin_slab(class, pool)).map(|()| None)
     }
 
     fn begin_slab(&self, class: ClassId, pool: &Locked) -> Option<()> {
