@@ -3,6 +3,7 @@
 mod common;
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
+use std::hint::black_box;
 
 use common::{Global, Held, Numbers, SIZES, alone};
 use homing::{Homing, entry};
@@ -67,10 +68,11 @@ fn requests_that_no_machine_can_serve_are_refused_and_cost_nothing() {
         for size in [most, most - 1, most - 4095, most - 65_536, most - (1 << 25), most / 2, 1 << 50] {
             // Layouts go to `isize::MAX` rounded up to the alignment; skip what is none.
             let Ok(layout) = Layout::from_size_align(size, align) else { continue };
+            // Without the black box, the compiler may take it that an allocation nobody uses succeeds.
             // SAFETY: the size is not 0.
-            assert!(unsafe { alloc(layout) }.is_null(), "{layout:?}");
+            assert!(black_box(unsafe { alloc(layout) }).is_null(), "{layout:?}");
             // SAFETY: the size is not 0.
-            assert!(unsafe { alloc_zeroed(layout) }.is_null(), "{layout:?}");
+            assert!(black_box(unsafe { alloc_zeroed(layout) }).is_null(), "{layout:?}");
         }
     }
     for size in [usize::MAX, usize::MAX - 15, most + 1, most, 1 << 62] {
@@ -98,7 +100,7 @@ fn a_block_that_cannot_grow_stays_as_it_was() {
         let start: *mut u8 = std::ptr::with_exposed_provenance_mut(start);
         for new_size in [isize::MAX as usize - 7, (isize::MAX as usize) / 2, 1 << 50] {
             // SAFETY: the block is live with that layout, and stays so where it is refused.
-            assert!(unsafe { realloc(start, layout, new_size) }.is_null());
+            assert!(black_box(unsafe { realloc(start, layout, new_size) }).is_null());
         }
         block.check();
     }

@@ -89,7 +89,9 @@ fn threads_without_an_arena_yet_are_held_to_the_limit_too() {
         })
         .collect();
     let mut blocks = take_all(1 << 20);
-    blocks.extend(take_all(64 << 10));
+    // To the last slot, so that there is none for an arena either.
+    blocks.extend(take_all(128 << 10));
+    blocks.extend(take_all(3000));
     for go in &go {
         go.send(()).expect("the thread listens");
         let taken = hear.recv().expect("the thread answers");

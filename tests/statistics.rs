@@ -7,13 +7,19 @@ use std::alloc::System;
 use std::thread;
 
 use common::{Held, alone, verbs_of};
-use homing::{Homing, stats};
+use homing::{Homing, Stats, entry};
 
 #[global_allocator]
 static OWN: System = System;
 
 static HOMING: Homing = Homing::new();
 verbs_of!(Direct, HOMING);
+
+/// The figures when nothing is kept at hand for the thread's next request.
+fn stats() -> Stats {
+    entry::trim();
+    homing::stats()
+}
 
 fn must(size: usize) -> Held<Direct> {
     Held::take(size, 8, size as u64).expect("there is memory for it")
@@ -106,9 +112,9 @@ fn giving_back_what_was_taken_over_from_a_thread_that_has_ended_does_not_miscoun
         let own = must(16);
         thread::spawn(|| drop(must(330))).join().expect("it does not panic");
         drop(must(330));
-        let before = stats().blocks;
-        homing::entry::trim();
-        assert_eq!(stats().blocks, before);
+        let before = homing::stats().blocks;
+        entry::trim();
+        assert_eq!(homing::stats().blocks, before);
         drop(own);
     })
     .join()

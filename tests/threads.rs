@@ -107,6 +107,7 @@ impl Drop for Talkative {
 
 #[test]
 fn destructors_of_thread_locals_may_allocate_and_free() {
+    let _alone = alone();
     let threads: Vec<_> = (0..200)
         .map(|_| {
             thread::spawn(|| {
@@ -171,6 +172,7 @@ mod after_the_end {
 
     #[test]
     fn a_thread_that_is_over_still_allocates_and_frees() {
+        let _alone = crate::common::alone();
         // Sees to it that the allocator's own key is the older one.
         drop(std::hint::black_box(vec![1_u8; 1000]));
         for _ in 0..50 {

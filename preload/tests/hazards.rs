@@ -19,21 +19,38 @@ fn aborted_with_one_line_that_names_the_pointer(arguments: &[&str]) {
 
 #[test]
 fn a_double_free_of_a_small_block_aborts() {
-    aborted_with_one_line_that_names_the_pointer(&["double-free", "8"]);
-    aborted_with_one_line_that_names_the_pointer(&["double-free", "100"]);
+    for size in ["8", "100", "1000"] {
+        aborted_with_one_line_that_names_the_pointer(&["double-free", size]);
+    }
+}
+
+/// Carved one at a time, so that the first free empties the slab.
+#[test]
+fn a_double_free_of_the_only_block_of_its_slab_aborts() {
+    for size in ["3000", "20000", "65536"] {
+        aborted_with_one_line_that_names_the_pointer(&["double-free", size]);
+    }
 }
 
 #[test]
-fn a_double_free_of_a_medium_block_aborts() {
-    aborted_with_one_line_that_names_the_pointer(&["double-free", "3000"]);
-    aborted_with_one_line_that_names_the_pointer(&["double-free", "20000"]);
-    aborted_with_one_line_that_names_the_pointer(&["double-free", "65536"]);
+fn a_double_free_of_the_last_block_of_its_slab_aborts() {
+    for size in ["1900", "3000", "20000"] {
+        aborted_with_one_line_that_names_the_pointer(&["double-free-of-two", size]);
+    }
+}
+
+#[test]
+fn a_double_free_by_another_thread_aborts() {
+    for size in ["8", "100", "102400", "5242880"] {
+        aborted_with_one_line_that_names_the_pointer(&["double-free-elsewhere", size]);
+    }
 }
 
 #[test]
 fn a_double_free_of_a_run_aborts() {
-    aborted_with_one_line_that_names_the_pointer(&["double-free", "102400"]);
-    aborted_with_one_line_that_names_the_pointer(&["double-free", "2000000"]);
+    for size in ["102400", "2000000"] {
+        aborted_with_one_line_that_names_the_pointer(&["double-free", size]);
+    }
 }
 
 #[test]
@@ -77,6 +94,12 @@ fn a_program_in_little_address_space_goes_on_after_null() {
     let outcome = run(preloaded("/bin/sh").args(["-c", &text])).silent();
     // 200 MB at least of the 400 that there are.
     assert!(outcome.number("pieces") >= 2000, "{outcome:?}");
+}
+
+#[test]
+fn a_large_block_is_served_in_little_address_space_once_small_ones_are_free() {
+    let text = format!("ulimit -v 400000; exec {} little-room-large", compiled("hazards.c", &[]).display());
+    run(preloaded("/bin/sh").args(["-c", &text])).silent();
 }
 
 #[test]

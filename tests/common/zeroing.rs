@@ -59,8 +59,7 @@ impl Raw {
 }
 
 /// Sizes of every kind.
-const KINDS: [usize; 12] =
-    [8, 24, 100, 1000, 2048, 5000, 20_000, 60_000, 100_000, 1 << 20, 3 << 20, 12 << 20];
+const KINDS: [usize; 12] = [8, 24, 100, 1000, 2048, 5000, 20_000, 60_000, 100_000, 1 << 20, 3 << 20, 12 << 20];
 
 /// Blocks freed by their own thread, and taken again in the same sizes and in smaller ones.
 pub fn after_frees_of_the_same_thread<V: Verbs>() {

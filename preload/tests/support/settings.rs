@@ -60,7 +60,7 @@ fn overflow_abort_ends_the_process_with_one_line(probe: Probe) {
 
 fn overflow_spill_with_one_node_fails_but_does_not_abort(probe: Probe) {
     let spilled = probe("fill", &[("HOMING_POOL_LIMIT", "48M"), ("HOMING_OVERFLOW", "spill")]).silent();
-    assert!(spilled.number("blocks") >= 16, "{spilled:?}");
+    assert!((16..48).contains(&spilled.number("blocks")), "there is no other node to spill to: {spilled:?}");
 }
 
 fn zero_off_hands_out_old_bytes(probe: Probe) {
