@@ -64,11 +64,10 @@ impl Mapping {
         }
         // The block begins after the page of the header, or at its alignment.
         let offset = align_up(OWNERS + page, align)?;
-        let total = align_up(offset.checked_add(length)?, GRANULE)?;
-        let granules = total / GRANULE;
+        let total = offset.checked_add(length)?;
         let range = match part {
-            Some(part) => zone::allocate(part, nodes, granules)?,
-            None => zone::allocate_outlier(granules)?,
+            Some(part) => zone::allocate(part, nodes, total)?,
+            None => zone::allocate_outlier(total)?,
         };
         // SAFETY: the offsets lie within the range.
         let (metadata, block) = unsafe { (range.start.add(OWNERS), range.start.add(offset)) };
@@ -84,7 +83,7 @@ impl Mapping {
         let placement = if range.outlier { Placement::Outlier } else { Placement::Zone };
         mapping.begin(MappingHeader {
             start: Cell::new(range.start),
-            reserved: Cell::new(granules * GRANULE),
+            reserved: Cell::new(range.size),
             placement: Cell::new(placement),
             block: Cell::new(block),
             length: Cell::new(length),
@@ -210,14 +209,14 @@ impl Mapping {
             return true;
         }
         let before = self.block().as_ptr() as usize - header.start.get().as_ptr() as usize;
-        let Some(reserved) = before.checked_add(length).and_then(|end| align_up(end, GRANULE)) else { return false };
-        if reserved > header.reserved.get() {
-            if header.placement.get() != Placement::Zone
-                || !zone::extend(&self.range(), (reserved - header.reserved.get()) / GRANULE)
-            {
+        let Some(end) = before.checked_add(length) else { return false };
+        let reserved = header.reserved.get();
+        if end > reserved {
+            let Some(wanted) = align_up(end, GRANULE) else { return false };
+            if header.placement.get() != Placement::Zone || !zone::extend(&self.range(), wanted - reserved) {
                 return false;
             }
-            header.reserved.set(reserved);
+            header.reserved.set(wanted);
         }
         // SAFETY: from the block's end to its new one lies within what is reserved for this mapping.
         let grown = unsafe { os::commit(self.block().add(old), length - old) };
@@ -250,7 +249,7 @@ impl Mapping {
         let header = self.header();
         Range {
             start: header.start.get(),
-            granules: header.reserved.get() / GRANULE,
+            size: header.reserved.get(),
             outlier: header.placement.get() == Placement::Outlier,
         }
     }

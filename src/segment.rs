@@ -253,6 +253,23 @@ impl SegmentPtr {
         unsafe { self.part::<SegmentHeader>(OWN).as_ref() }
     }
 
+    /// The segment's first byte.
+    pub(crate) fn start(self) -> NonNull<u8> {
+        self.0
+    }
+
+    /// Where the next of all the node's segments stands.
+    pub(crate) fn next_segment(&self) -> &'static Cell<Option<SegmentPtr>> {
+        // SAFETY: committed for as long as the segment is on the node's list, whose lock the caller holds.
+        unsafe { &self.part::<SegmentHeader>(OWN).as_ref().next }
+    }
+
+    /// How many of the free slots hold old data.
+    pub(crate) fn used_free_slots(self) -> usize {
+        let header = self.header();
+        header.dirty.count(0, SLOTS) + header.aged.count(0, SLOTS)
+    }
+
     /// The node it was taken for. Written before any of its blocks is handed out, and constant.
     #[inline]
     pub(crate) fn node(self) -> NodeIndex {

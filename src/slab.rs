@@ -10,7 +10,7 @@
 //!
 //! | state | where it is | target | at zero |
 //! |---|---|---|---|
-//! | `Current` | the arena allocates from it | 0 | all its blocks are on the local list: they become the arena's list |
+//! | `Current` | the arena allocates from it | 0 | all its blocks are on the local list, where they wait |
 //! | `Partial` | on the arena's list of the class | 0 | it is empty: its slots go back to the node |
 //! | `Parked` | nowhere: all its blocks are out | carved - `wake_at` | it has room again: it becomes partial |
 
@@ -80,7 +80,7 @@ pub(crate) enum State {
 pub(crate) struct SlabHeader {
     /// Blocks freed by the owner and not taken since.
     local: Cell<Option<Block>>,
-    /// `out - target`: see the module's text. At least 1 whenever the slab is at rest.
+    /// `out - target`: see the module's text.
     needed: Cell<u32>,
     /// Blocks carved so far; the rest of the slab was never touched by this class.
     carved: Cell<u32>,
@@ -256,9 +256,20 @@ impl Slab {
         }
         block.set_next(first);
         header.local.set(Some(block));
-        let needed = header.needed.get().wrapping_sub(1);
-        header.needed.set(needed);
-        needed == 0
+        let needed = header.needed.get();
+        header.needed.set(needed.wrapping_sub(1));
+        // At 0 already, no block was out: see `count_is_wrong`.
+        needed <= 1
+    }
+
+    /// Whether a block was freed while none was out, so that one was freed twice.
+    pub(crate) fn count_is_wrong(self) -> bool {
+        self.header().needed.get() == u32::MAX
+    }
+
+    /// The block that was freed last.
+    pub(crate) fn last_freed(self) -> Option<Block> {
+        self.header().local.get()
     }
 
     /// Takes all local blocks, which are out from then on; says how many. The slab is not parked.
@@ -348,17 +359,17 @@ impl Slab {
         let header = self.header();
         debug_assert!(header.state.get() == State::Parked);
         let target = header.carved.get() - header.wake_at.get();
-        // Wrapping: see `has_waker`.
-        header.needed.set(header.needed.get().wrapping_add(target));
+        let needed = header.needed.get();
+        let above_target = if needed > HAS_WAKER / 2 { needed.wrapping_sub(HAS_WAKER) } else { needed };
+        // Wrapping: below the target, where the owner has freed more while the slab had a waker.
+        header.needed.set(above_target.wrapping_add(target));
         header.state.set(State::Partial);
     }
 
     /// Parked, and about to be woken by another thread, while the owner's frees reach the count: the waker's blocks are
-    /// still out, so the count cannot reach the target again before the slab is unparked.
+    /// still out, so the owner's frees cannot empty the slab. They go on counting, far from zero, until it is unparked.
     pub(crate) fn has_waker(self) {
-        let header = self.header();
-        // `needed` is 0: let it count on below, wrapping, until `unpark` adds the target.
-        debug_assert!(header.needed.get() == 0);
+        self.header().needed.set(HAS_WAKER);
     }
 
     #[inline]
@@ -366,6 +377,9 @@ impl Slab {
         (&self.header().next, &self.header().previous)
     }
 }
+
+/// What `needed` counts down from while a slab waits for its waker: more than any slab has blocks.
+const HAS_WAKER: u32 = 1 << 30;
 
 /// A parked slab is looked at again when one in so many of its blocks is back.
 const WAKE_FRACTION: usize = 16;
@@ -378,5 +392,5 @@ const OUTBOX_BLOCKS: usize = 32;
 #[cold]
 #[inline(never)]
 pub(crate) extern "C" fn double_free(block: Block) -> ! {
-    crate::message::fatal("free", block.address(), "this block was freed just before (double free)")
+    crate::message::fatal("free", block.address(), "this block was freed already (double free)")
 }

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use crate::arith::align_down;
+use crate::arith::{align_down, align_up};
 use crate::os::{self, MAX_NODES};
 use crate::segment::OWNERS;
 use crate::sync::lock::Lock;
@@ -138,37 +138,44 @@ fn part_index(part: Part, nodes: usize) -> usize {
     }
 }
 
-/// A range of addresses that was handed out: whole granules, inaccessible until committed.
+/// A range of addresses that was handed out, inaccessible until committed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
+    /// The start, aligned to a granule.
     pub(crate) start: NonNull<u8>,
-    pub(crate) granules: usize,
+    /// Bytes: whole granules in the zone, whole pages outside.
+    pub(crate) size: usize,
     /// Whether it lies outside the zone.
     pub(crate) outlier: bool,
 }
 
-/// Takes `granules` adjacent granules from the part; where it has none left, an outlier. `None` where the kernel
-/// refuses that too.
-pub(crate) fn allocate(part: Part, nodes: usize, granules: usize) -> Option<Range> {
+/// Takes at least `size` bytes from the part; where it has none left, an outlier. `None` where the kernel refuses that
+/// too.
+pub(crate) fn allocate(part: Part, nodes: usize, size: usize) -> Option<Range> {
+    let granules = align_up(size, GRANULE)? / GRANULE;
     if !LOCK.is_mine()
         && let Some(start) = allocate_in_zone(part_index(part, nodes), granules)
     {
-        return Some(Range { start, granules, outlier: false });
+        return Some(Range { start, size: granules * GRANULE, outlier: false });
     }
-    allocate_outlier(granules)
+    allocate_outlier(size)
 }
 
-/// Takes a range outside the zone, without any lock.
-pub(crate) fn allocate_outlier(granules: usize) -> Option<Range> {
-    let size = granules.checked_mul(GRANULE)?;
+/// Takes at least `size` bytes outside the zone, without any lock.
+pub(crate) fn allocate_outlier(size: usize) -> Option<Range> {
+    let size = align_up(size, os::page_size())?;
     let start = os::reserve(size, GRANULE)?;
-    let address = start.as_ptr().expose_provenance();
-    if !set_bit(&OUTLIERS, address) {
+    if !set_bit(&OUTLIERS, start.as_ptr().expose_provenance()) {
         // SAFETY: just reserved, unused.
         unsafe { os::release(start, size) };
         return None;
     }
-    Some(Range { start, granules, outlier: true })
+    Some(Range { start, size, outlier: true })
+}
+
+/// Whether a segment lies outside the zone, and the range that it is.
+pub(crate) fn outlier_of_segment(start: NonNull<u8>) -> Option<Range> {
+    (!contains(start.as_ptr() as usize)).then_some(Range { start, size: GRANULE, outlier: true })
 }
 
 fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
@@ -213,13 +220,14 @@ fn mark(first: usize, granules: usize, used: bool) {
     }
 }
 
-/// Extends a range of the zone by the granules that follow it, if they are free and of the same part.
+/// Extends a range of the zone by so many bytes (whole granules) after it, if they are free and of the same part.
 pub(crate) fn extend(range: &Range, more: usize) -> bool {
+    let more = more / GRANULE;
     if range.outlier || LOCK.is_mine() {
         return false;
     }
     let in_part = PART.load(Ordering::Relaxed);
-    let first = granule_of(range.start) + range.granules;
+    let first = granule_of(range.start) + range.size / GRANULE;
     let part = (first - 1) / in_part;
     let Some(end) = first.checked_add(more).filter(|end| *end <= (part + 1) * in_part) else { return false };
     let _guard = LOCK.lock();
@@ -239,7 +247,7 @@ fn granule_of(start: NonNull<u8>) -> usize {
 /// # Safety
 /// The range was handed out by [`allocate`] (and [`extend`]ed), and nobody uses it any more.
 pub(crate) unsafe fn free(range: Range) {
-    let size = range.granules * GRANULE;
+    let size = range.size;
     if range.outlier {
         clear_bit(&OUTLIERS, range.start.as_ptr() as usize);
         // SAFETY: the caller gives the range up.
@@ -257,7 +265,7 @@ pub(crate) unsafe fn free(range: Range) {
     let in_part = PART.load(Ordering::Relaxed);
     let part = first / in_part;
     let _guard = LOCK.lock();
-    mark(first, range.granules, false);
+    mark(first, size / GRANULE, false);
     let lowest = &FIRST_FREE[part];
     lowest.store(lowest.load(Ordering::Relaxed).min(first - part * in_part), Ordering::Relaxed);
 }

@@ -15,8 +15,6 @@ pub struct NoThrow {
     _empty: u8,
 }
 
-core::arch::global_asm!(".weak _ZSt15get_new_handlerv", ".weak _ZSt17__throw_bad_allocv");
-
 type Handler = unsafe extern "C-unwind" fn();
 
 /// The address of a function that may not be there.
@@ -27,6 +25,7 @@ macro_rules! weak {
         // SAFETY: loads the weak symbol's address, or 0, from the global offset table.
         unsafe {
             core::arch::asm!(
+                concat!(".weak ", $symbol),
                 concat!("mov {}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
                 out(reg) address, options(pure, readonly, nostack, preserves_flags)
             );
@@ -35,6 +34,7 @@ macro_rules! weak {
         // SAFETY: as above.
         unsafe {
             core::arch::asm!(
+                concat!(".weak ", $symbol),
                 concat!("adrp {0}, :got:", $symbol),
                 concat!("ldr {0}, [{0}, :got_lo12:", $symbol, "]"),
                 out(reg) address, options(pure, readonly, nostack, preserves_flags)
@@ -81,14 +81,14 @@ extern "C-unwind" fn with_handler_or_throw(allocate: impl Fn() -> *mut u8) -> *m
 }
 
 macro_rules! operator_new {
-    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) = $allocate:expr, $on_failure:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) = $allocate:expr, $on_failure:expr;)*) => {
         $($(#[$doc])*
         #[unsafe(no_mangle)]
         #[allow(non_snake_case)]
         pub extern "C-unwind" fn $name($($argument: $type),*) -> *mut c_void {
             let block = $allocate;
             if block.is_null() {
-                return $on_failure(move || $allocate);
+                return ($on_failure)(move || $allocate);
             }
             block.cast()
         })*
@@ -100,10 +100,36 @@ fn aligned(size: usize, align: usize) -> *mut u8 {
     if align.is_power_of_two() { entry::memalign(align, size) } else { core::ptr::null_mut() }
 }
 
-/// A nothrow form whose handler throws gives null: the exception must not leave it. The handler is therefore not called
-/// where it could only throw: libstdc++ catches, which cannot be done here.
-fn nothing(_: impl Fn() -> *mut u8) -> *mut c_void {
-    core::ptr::null_mut()
+/// The C++ runtime's own function of that name, behind this object's: null where the program has none.
+macro_rules! next {
+    ($symbol:literal, $type:ty) => {{
+        // SAFETY: the name ends with a zero byte.
+        let address = unsafe { libc::dlsym(libc::RTLD_NEXT, concat!($symbol, "\0").as_ptr().cast()) };
+        // SAFETY: a function pointer or null, of that symbol's type.
+        unsafe { core::mem::transmute::<*mut c_void, Option<$type>>(address) }
+    }};
+}
+
+/// A nothrow form has the new-handler called, and gives null where it throws. libstdc++'s own does that: it calls the
+/// throwing form, which is this object's, and catches, which cannot be done here.
+#[cold]
+fn nothrow_again(size: usize, array: bool) -> *mut c_void {
+    type New = unsafe extern "C" fn(usize, &NoThrow) -> *mut c_void;
+    let new = if array { next!("_ZnamRKSt9nothrow_t", New) } else { next!("_ZnwmRKSt9nothrow_t", New) };
+    // SAFETY: `operator new(size_t, nothrow_t const&)` has no preconditions.
+    new.map_or(core::ptr::null_mut(), |new| unsafe { new(size, &NoThrow { _empty: 0 }) })
+}
+
+#[cold]
+fn nothrow_aligned_again(size: usize, align: usize, array: bool) -> *mut c_void {
+    type New = unsafe extern "C" fn(usize, usize, &NoThrow) -> *mut c_void;
+    let new = if array {
+        next!("_ZnamSt11align_val_tRKSt9nothrow_t", New)
+    } else {
+        next!("_ZnwmSt11align_val_tRKSt9nothrow_t", New)
+    };
+    // SAFETY: as above, with an alignment that the caller has chosen.
+    new.map_or(core::ptr::null_mut(), |new| unsafe { new(size, align, &NoThrow { _empty: 0 }) })
 }
 
 operator_new! {
@@ -116,13 +142,13 @@ operator_new! {
     /// `operator new[](size_t, align_val_t)`.
     _ZnamSt11align_val_t(size: usize, align: usize) = aligned(size, align), with_handler_or_throw;
     /// `operator new(size_t, nothrow_t const&)`.
-    _ZnwmRKSt9nothrow_t(size: usize, _nothrow: &NoThrow) = entry::malloc(size), nothing;
+    _ZnwmRKSt9nothrow_t(size: usize, _nothrow: &NoThrow) = entry::malloc(size), (|_| nothrow_again(size, false));
     /// `operator new[](size_t, nothrow_t const&)`.
-    _ZnamRKSt9nothrow_t(size: usize, _nothrow: &NoThrow) = entry::malloc(size), nothing;
+    _ZnamRKSt9nothrow_t(size: usize, _nothrow: &NoThrow) = entry::malloc(size), (|_| nothrow_again(size, true));
     /// `operator new(size_t, align_val_t, nothrow_t const&)`.
-    _ZnwmSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: &NoThrow) = aligned(size, align), nothing;
+    _ZnwmSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: &NoThrow) = aligned(size, align), (|_| nothrow_aligned_again(size, align, false));
     /// `operator new[](size_t, align_val_t, nothrow_t const&)`.
-    _ZnamSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: &NoThrow) = aligned(size, align), nothing;
+    _ZnamSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: &NoThrow) = aligned(size, align), (|_| nothrow_aligned_again(size, align, true));
 }
 
 macro_rules! operator_delete {

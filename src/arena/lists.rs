@@ -11,7 +11,7 @@ use crate::os;
 use crate::segment::{OwnerWord, SLOT, SegmentPtr};
 use crate::size_class::{CLASSES, ClassId};
 use crate::slab::remote::Chain;
-use crate::slab::{Block, Shape, Slab, State};
+use crate::slab::{Block, Shape, Slab, State, double_free};
 
 /// How many bytes of blocks are carved at a time: about a page.
 const CARVE: usize = 4096;
@@ -284,13 +284,9 @@ impl Arena {
     /// A free has brought the slab's count to zero: see `slab`.
     fn count_ran_out(&self, slab: Slab) {
         match slab.state() {
-            State::Current => {
-                // Every block is on the local list, so none is on the arena's.
-                if let Some((first, count)) = slab.take_local() {
-                    self.list(slab.class()).set(Some(first));
-                    self.count_listed(slab.class(), count);
-                }
-            }
+            // Every block is on the local list: the next refill takes them from there. The one freed last stays
+            // first, so that a second free of it is noticed.
+            State::Current => {}
             State::Partial => self.give_up(slab, None),
             State::Parked => match slab.remote().unpark() {
                 Some(chain) => {
@@ -408,6 +404,11 @@ fn free_remote(slab: Slab, block: Block) {
 #[inline(never)]
 pub(crate) extern "C" fn count_ran_out(slab: Slab) {
     let arena = tls::get();
+    if slab.count_is_wrong()
+        && let Some(block) = slab.last_freed()
+    {
+        double_free(block);
+    }
     if !arena.busy.get() {
         arena.busy.set(true);
         arena.count_ran_out(slab);

@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 
 use super::{Locked, bind, spread};
+use crate::config;
 use crate::message::Line;
 use crate::os;
 use crate::segment::{FIRST_SLOT, SLOT, SegmentPtr, SlotIndex, USABLE_SLOTS};
@@ -93,6 +94,12 @@ impl Locked {
         if was_full {
             self.list_first(segment);
         }
+        if segment.free_slots() == USABLE_SLOTS
+            && let Some(range) = zone::outlier_of_segment(segment.start())
+        {
+            self.drop_segment(segment, range);
+            return;
+        }
         self.purge_if_due();
     }
 
@@ -101,7 +108,7 @@ impl Locked {
         let node = self.node();
         let nodes = topology::machine().count();
         let part = if node == spread() { Part::Unbound } else { Part::Node(node) };
-        let range = zone::allocate(part, nodes, 1)?;
+        let range = zone::allocate(part, nodes, GRANULE)?;
         if range.outlier || node == spread() {
             bind(node, range.start, GRANULE);
         }
@@ -120,6 +127,28 @@ impl Locked {
         segment.header().next.set(inner.segments.replace(Some(segment)));
         self.list_last(segment);
         Some(segment)
+    }
+
+    /// Gives a segment up that has no block and lies outside the zone: where addresses are limited, others need them.
+    fn drop_segment(&self, segment: SegmentPtr, range: zone::Range) {
+        let inner = self.inner();
+        if config::current().pool_size > 0 {
+            return;
+        }
+        self.unlist(segment);
+        let after = segment.header().next.get();
+        let mut place = &inner.segments;
+        while let Some(other) = place.get() {
+            if other == segment {
+                place.set(after);
+                break;
+            }
+            place = other.next_segment();
+        }
+        inner.dirty_slots.set(inner.dirty_slots.get() - segment.used_free_slots());
+        inner.counts.purged.set(inner.counts.purged.get() + GRANULE as u64);
+        // SAFETY: no slot of it is taken, and it is on no list any more.
+        unsafe { zone::free(range) };
     }
 
     fn list_first(&self, segment: SegmentPtr) {

@@ -44,6 +44,14 @@ pub(crate) fn reserve(size: usize, align: usize) -> Option<NonNull<u8>> {
             return Some(first);
         }
         unmap(first, size);
+        // Then just before it, if that is free: where addresses are limited there may be no room for more than that.
+        let below = (first.as_ptr() as usize).checked_sub(align).and_then(|below| align_up(below, align));
+        if let Some(hinted) = below.and_then(|below| map_near(below, size)) {
+            if (hinted.as_ptr() as usize).is_multiple_of(align) {
+                return Some(hinted);
+            }
+            unmap(hinted, size);
+        }
         let padded = size.checked_add(align)?;
         let base = map_inaccessible(padded)?;
         let start = base.as_ptr() as usize;
@@ -62,9 +70,14 @@ pub(crate) fn reserve(size: usize, align: usize) -> Option<NonNull<u8>> {
 }
 
 fn map_inaccessible(size: usize) -> Option<NonNull<u8>> {
+    map_near(0, size)
+}
+
+/// Maps at that address if nothing is there, elsewhere if something is.
+fn map_near(address: usize, size: usize) -> Option<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
-    let start = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+    // SAFETY: without MAP_FIXED, a new mapping touches no existing memory, whatever address is wished for.
+    let start = unsafe { libc::mmap(ptr::without_provenance_mut(address), size, libc::PROT_NONE, flags, -1, 0) };
     if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
 }
 
