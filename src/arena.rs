@@ -193,7 +193,8 @@ impl Arena {
             waiting += 1;
             next = block.next();
         }
-        listed - waiting
+        // Wrapping: a list that came from an idle arena was counted there; the sum over all arenas is right.
+        listed.wrapping_sub(waiting)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::ptr::{self, NonNull};
 
-use crate::arena::enter::{self, Held};
+use crate::arena::enter::{self, Held, Refusal};
 use crate::arena::{self, emergency, tls};
 use crate::arith::MAX_SIZE;
 use crate::config::Config;
@@ -57,9 +57,13 @@ fn allocate_any(size: usize, align: usize, want_zero: bool, base: &Config) -> Op
     if let Some(block) = class.and_then(|class| tls::get().pop(class)) {
         return Some(arena::Handed { block: block.pointer(), is_zero: false });
     }
-    let Some(held) = enter::enter(base) else {
-        let block = NonNull::new(emergency::allocate(size, align))?;
-        return Some(arena::Handed { block, is_zero: true });
+    let held = match enter::enter(base) {
+        Ok(held) => held,
+        Err(Refusal::NoMemory) => return None,
+        Err(Refusal::Reentered) => {
+            let block = NonNull::new(emergency::allocate(size, align))?;
+            return Some(arena::Handed { block, is_zero: true });
+        }
     };
     match class {
         Some(class) => held.allocate_block(class, want_zero),
@@ -264,8 +268,9 @@ const GROWS_IN_RUNS: usize = 16 << 10;
 #[cold]
 fn allocate_growing(size: usize, align: usize, base: &Config) -> *mut u8 {
     let handed = match enter::enter(base) {
-        Some(held) => held.allocate_growing(size, align),
-        None => return emergency::allocate(size, align),
+        Ok(held) => held.allocate_growing(size, align),
+        Err(Refusal::NoMemory) => None,
+        Err(Refusal::Reentered) => return emergency::allocate(size, align),
     };
     handed.map_or(ptr::null_mut(), |handed| handed.block.as_ptr())
 }
@@ -291,5 +296,5 @@ pub(crate) fn trim() -> bool {
 
 /// The calling thread's arena, if it has one already.
 fn held_if_attached() -> Option<Held> {
-    if arena::is_attached() { enter::enter(&Config::new()) } else { None }
+    if arena::is_attached() { enter::enter(&Config::new()).ok() } else { None }
 }

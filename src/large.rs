@@ -232,8 +232,9 @@ impl Mapping {
         let old = header.length.get();
         let Some(length) = align_up(size.max(1), os::page_size()).filter(|length| *length < old) else { return };
         // SAFETY: the tail is the mapping's, and its user has given it up.
-        unsafe { os::decommit(self.block().add(length), old - length) };
-        header.length.set(length);
+        if unsafe { os::decommit(self.block().add(length), old - length) } {
+            header.length.set(length);
+        }
     }
 
     /// Moves the contents of another mapping's first `size` bytes here without copying. False where the kernel cannot.

@@ -291,10 +291,11 @@ impl Locked {
     /// Bytes in slabs, runs and mappings.
     fn used(&self) -> usize {
         let inner = self.inner();
-        inner.used_slots.get() * crate::segment::SLOT + inner.mapped.get()
+        (inner.used_slots.get() * crate::segment::SLOT).saturating_add(inner.mapped.get())
     }
 
-    fn note_peak(&self) {
+    /// The most bytes in use ever may be those of now.
+    pub(crate) fn note_peak(&self) {
         let peak = &self.inner().counts.peak;
         peak.set(peak.get().max(self.used()));
     }
@@ -303,7 +304,7 @@ impl Locked {
     pub(crate) fn count_large(&self, bytes: usize) {
         let counts = &self.inner().counts;
         counts.large_blocks.set(counts.large_blocks.get() + 1);
-        counts.large_bytes.set(counts.large_bytes.get() + bytes as u64);
+        counts.large_bytes.set(counts.large_bytes.get().wrapping_add(bytes as u64));
     }
 
     /// Counts a request that this pool could not serve within its limit and another did.
@@ -320,7 +321,7 @@ impl Locked {
         }
         let inner = self.inner();
         let fits = |held: usize| held.checked_add(bytes).is_some_and(|sum| sum <= limit);
-        if fits(self.used() + inner.dirty_slots.get() * crate::segment::SLOT + inner.kept_bytes.get()) {
+        if fits(self.used().saturating_add(inner.dirty_slots.get() * crate::segment::SLOT + inner.kept_bytes.get())) {
             return true;
         }
         fits(self.used()) && {

@@ -14,6 +14,9 @@ mod portable;
 #[cfg(any(not(target_os = "linux"), feature = "portable"))]
 pub(crate) use portable::*;
 
+#[cfg(feature = "fault-injection")]
+pub mod fault;
+#[cfg(not(feature = "fault-injection"))]
 pub(crate) mod fault;
 
 /// A pause in a spin loop.

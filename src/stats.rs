@@ -36,17 +36,17 @@ pub(crate) fn read() -> Stats {
     for arena in Arena::all() {
         stats.arenas += 1;
         let (blocks, bytes) = arena.reused();
-        stats.blocks += blocks;
-        stats.bytes += bytes;
+        stats.blocks = stats.blocks.wrapping_add(blocks);
+        stats.bytes = stats.bytes.wrapping_add(bytes);
         for class in (0..CLASSES).filter_map(ClassId::at) {
             let blocks = arena.handed_out(class);
-            stats.blocks += blocks;
-            stats.bytes += blocks * class.size() as u64;
+            stats.blocks = stats.blocks.wrapping_add(blocks);
+            stats.bytes = stats.bytes.wrapping_add(blocks.wrapping_mul(class.size() as u64));
         }
     }
     each_pool(|_, figures| {
-        stats.blocks += figures.large_blocks;
-        stats.bytes += figures.large_bytes;
+        stats.blocks = stats.blocks.wrapping_add(figures.large_blocks);
+        stats.bytes = stats.bytes.wrapping_add(figures.large_bytes);
         stats.used += figures.used;
         stats.peak += figures.peak;
         stats.dirty += figures.dirty;

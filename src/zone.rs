@@ -255,11 +255,17 @@ pub(crate) unsafe fn free(range: Range) {
         return;
     }
     // The page of owner words stays readable, as zeros: whoever frees a block of the range once more is told so.
-    let kept = OWNERS + os::page_size();
-    // SAFETY: the caller gives the range up, and others can be given it only after this; offsets are within it.
-    unsafe {
-        os::purge(range.start.add(OWNERS), os::page_size());
-        os::decommit(range.start.add(kept), size - kept);
+    let page = os::page_size();
+    let kept = OWNERS + page;
+    // SAFETY: offsets within the range, which the caller gives up; others can be given it only after this.
+    let clean = unsafe {
+        let owners = range.start.add(OWNERS);
+        // Where even that cannot be had it becomes inaccessible like the rest.
+        (os::purge(owners, page) || os::decommit(owners, page)) && os::decommit(range.start.add(kept), size - kept)
+    };
+    if !clean {
+        // Whoever is given the range next would find old data there: nobody is.
+        return;
     }
     let first = granule_of(range.start);
     let in_part = PART.load(Ordering::Relaxed);

@@ -51,21 +51,29 @@ fn is(arena: &'static Arena, other: &'static Arena) -> bool {
     core::ptr::eq(arena, other)
 }
 
-/// Holds the calling thread's arena for a slow path, finding one for it first if need be. `None` where the thread is
-/// re-entered, or no arena can be had: the caller goes by the emergency path. `base` are the settings that the
+/// Why a thread has no arena for a slow path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is in the middle of one: the emergency path serves it.
+    Reentered,
+    /// There is no memory for an arena.
+    NoMemory,
+}
+
+/// Holds the calling thread's arena for a slow path, finding one for it first if need be. `base` are the settings that the
 /// environment is put on, if this is the process's first use.
 #[inline]
-pub(crate) fn enter(base: &Config) -> Option<Held> {
+pub(crate) fn enter(base: &Config) -> Result<Held, Refusal> {
     let arena = tls::get();
     // The sentinels are never busy, and have no number.
     if arena.id.get().is_none() {
         return enter_without_arena(arena, base);
     }
     if arena.busy.get() {
-        return None;
+        return Err(Refusal::Reentered);
     }
-    let arena = if topology::machine().count() > 1 { follow_thread(arena)? } else { arena };
-    Some(hold(arena, false))
+    let arena = if topology::machine().count() > 1 { follow_thread(arena) } else { arena };
+    Ok(hold(arena, false))
 }
 
 #[inline]
@@ -76,19 +84,22 @@ fn hold(arena: &'static Arena, borrowed: bool) -> Held {
 }
 
 #[cold]
-fn enter_without_arena(arena: &'static Arena, base: &Config) -> Option<Held> {
+fn enter_without_arena(arena: &'static Arena, base: &Config) -> Result<Held, Refusal> {
     if is(arena, &tls::ATTACHING) {
-        return None;
+        return Err(Refusal::Reentered);
     }
     let borrowed = is(arena, &tls::EXITED);
     tls::set(&tls::ATTACHING);
-    let Some(found) = find(base) else {
-        tls::set(arena);
-        return None;
+    let found = match find(base) {
+        Ok(found) => found,
+        Err(refusal) => {
+            tls::set(arena);
+            return Err(refusal);
+        }
     };
     if borrowed {
         // The word stays `ATTACHING`: whatever comes in meanwhile goes by the emergency path.
-        return Some(hold(found, true));
+        return Ok(hold(found, true));
     }
     tls::set(found);
     // May allocate, from the arena just found.
@@ -96,16 +107,19 @@ fn enter_without_arena(arena: &'static Arena, base: &Config) -> Option<Held> {
     if !process::has_hooks() {
         process::register_hooks();
     }
-    Some(hold(found, false))
+    Ok(hold(found, false))
 }
 
 /// An arena of the node that the policy gives the thread, or of the nearest that has memory for one.
-fn find(base: &Config) -> Option<&'static Arena> {
+fn find(base: &Config) -> Result<&'static Arena, Refusal> {
     if !process::set_up(base) {
-        return None;
+        return Err(Refusal::Reentered);
     }
     let node = node::home();
-    find_on(node).or_else(|| topology::machine().others_by_distance(in_machine(node)).find_map(find_on))
+    if node::pool(node).is_mine() {
+        return Err(Refusal::Reentered);
+    }
+    find_on(node).or_else(|| in_nearest_with_room(node, idle::take)).ok_or(Refusal::NoMemory)
 }
 
 /// The node itself, or the first where it is the spread one.
@@ -149,10 +163,10 @@ fn find_on(node: NodeIndex) -> Option<&'static Arena> {
 
 /// On a machine with more than one node: the arena that the thread is to use now, which is another once the thread
 /// runs on another node. The old one stays behind, for whoever runs there.
-fn follow_thread(arena: &'static Arena) -> Option<&'static Arena> {
+fn follow_thread(arena: &'static Arena) -> &'static Arena {
     let home = node::home();
     if home == arena.node.get() || node::pool(home).is_mine() {
-        return Some(arena);
+        return arena;
     }
     tls::set(&tls::ATTACHING);
     let new = find_on(home);
@@ -161,7 +175,7 @@ fn follow_thread(arena: &'static Arena) -> Option<&'static Arena> {
     }
     let arena = new.unwrap_or(arena);
     tls::set(arena);
-    Some(arena)
+    arena
 }
 
 /// Gives an arena up: what it has gathered for others goes home, and it waits for another thread.

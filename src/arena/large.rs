@@ -249,10 +249,7 @@ impl Arena {
                 pool.count_large(kept.length());
                 return Some((pool.node(), Some(kept)));
             }
-            pool.begin_mapping(length).then(|| {
-                pool.count_large(length);
-                (pool.node(), None)
-            })
+            pool.begin_mapping(length).then(|| (pool.node(), None))
         };
         let (node, kept) = self.in_pool_or_nearest(begin)?;
         if let Some(kept) = kept {
@@ -264,6 +261,7 @@ impl Arena {
             node::pool(node).lock().end_mapping(length);
             return None;
         };
+        node::pool(node).lock().made_mapping(length);
         Some(Handed { block: mapping.block(), is_zero: true })
     }
 }
@@ -308,7 +306,7 @@ pub(crate) fn free_run(segment: SegmentPtr, block: NonNull<u8>, slots: usize) {
         clear_pages(block, slots * SLOT);
     }
     let run = KeptRun { segment, first: SlotIndex::of(block.as_ptr() as usize), slots: slots as u16 };
-    let held = if super::is_attached() { enter::enter(&Config::new()) } else { None };
+    let held = if super::is_attached() { enter::enter(&Config::new()).ok() } else { None };
     match held {
         Some(held) if held.node() == segment.node() && config::current().purge_delay_ms != 0 => {
             held.at_hand.keep(run, |old| give_back_run(old, None));
@@ -349,7 +347,7 @@ fn keep_at_hand(mapping: Mapping, node: NodeIndex) -> bool {
     if !super::is_attached() || config::current().purge_delay_ms == 0 {
         return false;
     }
-    enter::enter(&Config::new()).is_some_and(|held| held.node() == node && held.at_hand.keep_mapping(mapping))
+    enter::enter(&Config::new()).is_ok_and(|held| held.node() == node && held.at_hand.keep_mapping(mapping))
 }
 
 /// Frees what could not be freed when it was.
@@ -409,12 +407,13 @@ pub(crate) fn resize_mapping(mapping: Mapping, new_size: usize) -> bool {
         pool.lock().end_mapping(length - old);
         return false;
     }
+    pool.lock().note_peak();
     true
 }
 
 /// Moves a mapping's pages to a new one of `new_size` bytes. `None` where that cannot be; the old one is intact then.
 pub(crate) fn move_mapping(mapping: &Mapping, new_size: usize, align: usize) -> Option<NonNull<u8>> {
-    let held: Held = enter::enter(&Config::new())?;
+    let held: Held = enter::enter(&Config::new()).ok()?;
     let handed = held.allocate_mapping(new_size, align, false)?;
     // SAFETY: a mapping that was just made, not aligned to a granule or more.
     let new = unsafe { Mapping::of(handed.block.as_ptr() as usize) };

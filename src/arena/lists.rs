@@ -78,7 +78,7 @@ impl Arena {
 
     fn count_listed(&self, class: ClassId, count: u32) {
         let listed = &self.listed[class.index()];
-        listed.set(listed.get() + u64::from(count));
+        listed.set(listed.get().wrapping_add(u64::from(count)));
     }
 
     /// Blocks for the class's list, which is empty. In this order: from the current slab, slabs that others' frees have
@@ -359,7 +359,8 @@ impl Arena {
                 self.list(class).set(None);
                 self.current[index].set(None);
                 let listed = &self.listed[index];
-                listed.set(listed.get() - u64::from(waiting));
+                // Wrapping: the list may have been counted by the arena it came from.
+                listed.set(listed.get().wrapping_sub(u64::from(waiting)));
                 slab.forget_blocks();
                 self.link_partial(slab);
                 self.give_up(slab, pool);
@@ -389,7 +390,7 @@ pub(crate) fn free_to_arena(slab: Slab, address: NonNull<u8>, arena: usize) {
 fn free_remote(slab: Slab, block: Block) {
     // After its end a thread sends each block by itself, as does one that is re-entered.
     let exited = ptr::eq(tls::get(), &raw const tls::EXITED);
-    match (!exited).then(|| enter::enter(&config::Config::new())).flatten() {
+    match (!exited).then(|| enter::enter(&config::Config::new()).ok()).flatten() {
         // Entering may have given this thread the very arena that owns the slab.
         Some(held) => held.outbox.add(slab, block),
         None => {

@@ -82,13 +82,19 @@ impl Locked {
 
     /// Counts a mapping's bytes as in use, before it is made. False where the pool's limit forbids it.
     pub(crate) fn begin_mapping(&self, bytes: usize) -> bool {
+        let inner = self.inner();
+        let Some(mapped) = inner.mapped.get().checked_add(bytes) else { return false };
         if !self.has_room_for(bytes) {
             return false;
         }
-        let inner = self.inner();
-        inner.mapped.set(inner.mapped.get() + bytes);
-        self.note_peak();
+        inner.mapped.set(mapped);
         true
+    }
+
+    /// Counts the mapping as made.
+    pub(crate) fn made_mapping(&self, bytes: usize) {
+        self.count_large(bytes);
+        self.note_peak();
     }
 
     /// Counts a mapping's bytes as not in use any more.

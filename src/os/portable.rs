@@ -80,9 +80,11 @@ pub(crate) unsafe fn commit(_: NonNull<u8>, _: usize) -> bool {
 ///
 /// # Safety
 /// The range is the caller's, and nobody uses the contents any more.
-pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) {
+#[must_use]
+pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) -> bool {
     // SAFETY: the caller's promise.
     unsafe { start.write_bytes(0, size) };
+    true
 }
 
 /// Forgets the contents: they read as zero from now on.

@@ -107,17 +107,27 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, size: usize) -> bool {
     keeping_errno(|| unsafe { libc::mprotect(start.as_ptr().cast(), size, protection) == 0 })
 }
 
-/// Drops the contents and makes the range inaccessible again; it stays reserved.
+/// Drops the contents and makes the range inaccessible again; it stays reserved. False where the kernel refuses to drop
+/// them: they would be there when the range is committed again.
 ///
 /// # Safety
 /// As [`commit`]; nobody uses the contents any more.
-pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) {
+#[must_use]
+pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) -> bool {
     keeping_errno(|| {
         // SAFETY: the caller gives the contents up.
-        unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_DONTNEED) };
-        // SAFETY: nobody uses the range any more, so making it inaccessible hurts nobody.
-        unsafe { libc::mprotect(start.as_ptr().cast(), size, libc::PROT_NONE) };
-    });
+        let dropped = !fault::fails(Call::Purge)
+            && unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_DONTNEED) } == 0;
+        if dropped {
+            // SAFETY: nobody uses the range any more, so making it inaccessible hurts nobody.
+            unsafe { libc::mprotect(start.as_ptr().cast(), size, libc::PROT_NONE) };
+            return true;
+        }
+        // Locked memory (mlock(2)) is not dropped by advice, but by a new mapping in its place. It loses its node.
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        // SAFETY: the range is the caller's, reserved by this module, and its contents are given up.
+        unsafe { libc::mmap(start.as_ptr().cast(), size, libc::PROT_NONE, flags, -1, 0) != libc::MAP_FAILED }
+    })
 }
 
 /// Gives the pages that lie wholly in the range back to the kernel. True where all of them read as zero from now on.
