@@ -125,7 +125,7 @@ fn giving_back_what_was_taken_over_from_a_thread_that_has_ended_does_not_miscoun
 fn a_refused_request_leaves_no_trace_in_the_figures() {
     let _alone = alone();
     drop(must(100_000));
-    for size in [isize::MAX as usize - 4096, 1 << 60, 1 << 50] {
+    for size in [isize::MAX as usize - (64 << 20), 1 << 60, 1 << 50] {
         for align in [8, 64 << 20] {
             let before = stats();
             assert!(Held::<Direct>::take(size, align, 0).is_none());

@@ -414,7 +414,7 @@ pub(crate) fn resize_mapping(mapping: Mapping, new_size: usize) -> bool {
 /// Moves a mapping's pages to a new one of `new_size` bytes. `None` where that cannot be; the old one is intact then.
 pub(crate) fn move_mapping(mapping: &Mapping, new_size: usize, align: usize) -> Option<NonNull<u8>> {
     let held: Held = enter::enter(&Config::new()).ok()?;
-    let handed = held.allocate_mapping(new_size, align, false)?;
+    let handed = held.allocate_mapping(new_size, align, config::current().zero != Zero::Off)?;
     // SAFETY: a mapping that was just made, not aligned to a granule or more.
     let new = unsafe { Mapping::of(handed.block.as_ptr() as usize) };
     if !new.move_from(mapping, mapping.length()) {
