@@ -20,6 +20,8 @@ fn main() {
     }
     // Threads' exit hooks lead into the object, so it must never be unloaded.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    // Its handlers for forks are to be registered before all others.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,initfirst");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libhoming_preload.so");
     // Functions in the order of their names: the allocator's stand together, and a small program has few pages of the
     // standard library's in memory for them. That is GNU ld's to do.

@@ -127,6 +127,13 @@ pub fn trim() -> bool {
     heap::trim()
 }
 
+/// Registers what is called at forks, if that was not done yet. To be called as early as possible in a process whose
+/// `malloc` this is: what others have registered before runs, at a fork, while the allocator's locks are held. Allocates
+/// nothing by itself.
+pub fn register_fork_handlers() {
+    crate::process::register_fork_handlers();
+}
+
 #[inline]
 fn or_enomem(block: *mut u8) -> *mut u8 {
     if block.is_null() {

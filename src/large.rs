@@ -9,7 +9,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 
 use crate::arith::align_up;
-use crate::os;
+use crate::os::{self, Moved};
 use crate::segment::{OWNERS, OwnerWord, SegmentPtr, SlotIndex};
 use crate::topology::NodeIndex;
 use crate::zone::{self, GRANULE, Part, Range};
@@ -71,8 +71,11 @@ impl Mapping {
         };
         // SAFETY: the offsets lie within the range.
         let (metadata, block) = unsafe { (range.start.add(OWNERS), range.start.add(offset)) };
-        // SAFETY: the range was just reserved; what lies between the header and a far block stays inaccessible.
-        let committed = unsafe { os::commit(metadata, page) && os::commit(block, length) };
+        // Whole, so that the mappings of neighbours are one to the kernel, which allows a process 65,530 of them
+        // (vm.max_map_count); where it has not that much to promise, just what is needed.
+        // SAFETY: the range was just reserved, and the parts lie within it.
+        let committed =
+            unsafe { os::commit(range.start, range.size) || os::commit(metadata, page) && os::commit(block, length) };
         if !committed {
             // SAFETY: nobody was given the range.
             unsafe { zone::free(range) };
@@ -232,18 +235,21 @@ impl Mapping {
         let old = header.length.get();
         let Some(length) = align_up(size.max(1), os::page_size()).filter(|length| *length < old) else { return };
         // SAFETY: the tail is the mapping's, and its user has given it up.
-        if unsafe { os::decommit(self.block().add(length), old - length) } {
+        if unsafe { os::purge(self.block().add(length), old - length) } {
             header.length.set(length);
         }
     }
 
-    /// Moves the contents of another mapping's first `size` bytes here without copying. False where the kernel cannot.
-    pub(crate) fn move_from(&self, other: &Mapping, size: usize) -> bool {
-        let Some(size) = align_up(size, os::page_size()) else { return false };
+    /// Moves the contents of another mapping's first `size` bytes here without copying, where the kernel can.
+    pub(crate) fn move_from(&self, other: &Mapping, size: usize) -> Moved {
         let page_aligned = |mapping: &Mapping| mapping.block().as_ptr().addr().is_multiple_of(os::page_size());
+        let Some(size) = align_up(size, os::page_size()) else { return Moved::No };
+        if !page_aligned(self) || !page_aligned(other) {
+            return Moved::No;
+        }
         debug_assert!(size <= self.length() && size <= other.length());
         // SAFETY: both ranges are whole pages of committed mappings, which the caller holds.
-        page_aligned(self) && page_aligned(other) && unsafe { os::move_pages(other.block(), size, self.block()) }
+        unsafe { os::move_pages(other.block(), size, self.block()) }
     }
 
     fn range(&self) -> Range {

@@ -3,10 +3,15 @@
 
 use crate::config::{self, Config};
 use crate::sync::once::{Entry, Once};
+use crate::sync::{AtomicU32, Ordering};
 use crate::{arena, node, os, stats, topology, zone};
 
 static SET_UP: Once = Once::new();
 static HOOKS: Once = Once::new();
+
+/// First uses that found no environment; after so many, the process has none (clearenv(3)).
+static EARLY: AtomicU32 = AtomicU32::new(0);
+const EARLY_CALLS: u32 = 64;
 
 /// Sees to it that the process is set up. False where the calling thread is in the middle of it.
 #[inline]
@@ -22,7 +27,7 @@ fn first_use(base: &Config) -> bool {
     let entry = SET_UP.enter(os::thread_token(), || {
         let mut config = *base;
         let has_environment = config.read_environment();
-        if !has_environment {
+        if !has_environment && EARLY.fetch_add(1, Ordering::Relaxed) < EARLY_CALLS {
             // The C library is not there yet: whoever comes in this early is served by the emergency path.
             return false;
         }
@@ -43,7 +48,7 @@ fn first_use(base: &Config) -> bool {
 #[cold]
 pub(crate) fn register_hooks() {
     HOOKS.enter(os::thread_token(), || {
-        os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+        register_fork_handlers();
         let config = config::current();
         if config.verbose {
             stats::say_settings();
@@ -51,6 +56,17 @@ pub(crate) fn register_hooks() {
         if config.summary || config.report.is_some() {
             os::at_exit(stats::at_exit);
         }
+        true
+    });
+}
+
+static FORK_HANDLERS: Once = Once::new();
+
+/// Registers what is called at forks. Handlers that are to run before a fork do so in the reverse order of their
+/// registration: the earlier this comes, the less of other people's code runs while the locks are held.
+pub(crate) fn register_fork_handlers() {
+    FORK_HANDLERS.enter(os::thread_token(), || {
+        os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
         true
     });
 }
@@ -86,4 +102,5 @@ extern "C" fn after_fork_in_child() {
     }
     SET_UP.reset_in_child();
     HOOKS.reset_in_child();
+    FORK_HANDLERS.reset_in_child();
 }

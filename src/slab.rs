@@ -303,12 +303,6 @@ impl Slab {
         self.header().local.get().is_none() && self.remote().waiting() == 0 && self.is_carved_up()
     }
 
-    /// The blocks that are out are on a list that is thrown away, and the slab is about to be given up.
-    pub(crate) fn forget_blocks(self) {
-        self.header().local.set(None);
-        self.header().needed.set(0);
-    }
-
     /// Carves the next `wanted` blocks, or as many as are left; they are out from then on. `None` where none is left.
     pub(crate) fn carve(self, wanted: u32) -> Option<Carved> {
         let header = self.header();

@@ -11,7 +11,6 @@ use crossbeam_utils::CachePadded;
 
 use crate::arith::{align_down, align_up};
 use crate::os::{self, MAX_NODES};
-use crate::segment::OWNERS;
 use crate::sync::lock::Lock;
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
 use crate::topology::NodeIndex;
@@ -34,13 +33,14 @@ pub(crate) enum Part {
 
 /// The zone, on one line of the cache: every free reads it.
 struct Extent {
-    /// Start of the zone. While there is none, an address that no pointer has, so that the comparison fails.
+    /// Start of the zone. While there is none, an address so far from any that a pointer has, null among them, that the
+    /// comparison fails whatever the size.
     base: AtomicUsize,
     /// Bytes in the zone.
     size: AtomicUsize,
 }
 static EXTENT: CachePadded<Extent> =
-    CachePadded::new(Extent { base: AtomicUsize::new(usize::MAX), size: AtomicUsize::new(0) });
+    CachePadded::new(Extent { base: AtomicUsize::new(1 << 63), size: AtomicUsize::new(0) });
 /// Granules in each part.
 static PART: AtomicUsize = AtomicUsize::new(0);
 
@@ -254,15 +254,9 @@ pub(crate) unsafe fn free(range: Range) {
         unsafe { os::release(range.start, size) };
         return;
     }
-    // The page of owner words stays readable, as zeros: whoever frees a block of the range once more is told so.
-    let page = os::page_size();
-    let kept = OWNERS + page;
-    // SAFETY: offsets within the range, which the caller gives up; others can be given it only after this.
-    let clean = unsafe {
-        let owners = range.start.add(OWNERS);
-        // Where even that cannot be had it becomes inaccessible like the rest.
-        (os::purge(owners, page) || os::decommit(owners, page)) && os::decommit(range.start.add(kept), size - kept)
-    };
+    // It stays accessible, as zeros: whoever frees a block of it once more is told so, and neighbours stay one mapping.
+    // SAFETY: the caller gives the range up; others can be given it only after this.
+    let clean = unsafe { os::purge(range.start, size) || os::decommit(range.start, size) };
     if !clean {
         // Whoever is given the range next would find old data there: nobody is.
         return;

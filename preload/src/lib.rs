@@ -6,3 +6,12 @@
 mod c;
 mod cxx;
 mod figures;
+
+/// Run by the dynamic linker before the constructors of all other objects (`-z initfirst`).
+#[used]
+#[unsafe(link_section = ".init_array")]
+static FIRST: extern "C" fn() = first;
+
+extern "C" fn first() {
+    homing::entry::register_fork_handlers();
+}

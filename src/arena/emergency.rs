@@ -17,11 +17,14 @@ pub(crate) fn allocate(size: usize, align: usize) -> *mut u8 {
     Mapping::map(size, align, None, 1, None).map_or(ptr::null_mut(), |mapping| mapping.block().as_ptr())
 }
 
-/// Keeps a block until a lock can be taken. Its owner word says `Free` already; `owner` is what it said before.
-pub(super) fn defer(block: ptr::NonNull<u8>, owner: OwnerWord) {
+/// Keeps a block until a lock can be taken. Its owner word, if it has one, says `Free` already; `owner` is what it said
+/// before.
+pub(super) fn defer(block: ptr::NonNull<u8>, owner: Option<OwnerWord>) {
     let address = block.as_ptr() as usize;
-    // SAFETY: a block of a run or a mapping, whose owner word is found by masking.
-    unsafe { SegmentPtr::of(address) }.set_owner(SlotIndex::of(address), owner);
+    if let Some(owner) = owner {
+        // SAFETY: a block of a run or a mapping, whose owner word is found by masking.
+        unsafe { SegmentPtr::of(address) }.set_owner(SlotIndex::of(address), owner);
+    }
     // SAFETY: the block was freed and is the caller's.
     let block = unsafe { Block::at(block) };
     let mut head = DEFERRED.load(Ordering::Relaxed);

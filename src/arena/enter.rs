@@ -107,7 +107,8 @@ fn enter_without_arena(arena: &'static Arena, base: &Config) -> Result<Held, Ref
     if !process::has_hooks() {
         process::register_hooks();
     }
-    Ok(hold(found, false))
+    // What the hooks allocated may have found the thread on another node, and given it another arena.
+    Ok(hold(tls::get(), false))
 }
 
 /// An arena of the node that the policy gives the thread, or of the nearest that has memory for one.

@@ -11,6 +11,8 @@ use crate::segment::{OwnerWord, SLOT};
 /// A node's idle arenas, and the slot that new ones are carved from. Guarded by the lock of the node's pool.
 struct Shelf {
     idle: Cell<Option<&'static Arena>>,
+    /// The idle arena that was looked at last.
+    looked_at: Cell<Option<&'static Arena>>,
     next_new: Cell<*mut Arena>,
     left: Cell<usize>,
 }
@@ -21,8 +23,14 @@ struct Shelves([Shelf; MAX_NODES + 1]);
 unsafe impl Sync for Shelves {}
 
 static SHELVES: Shelves = Shelves(
-    [const { Shelf { idle: Cell::new(None), next_new: Cell::new(core::ptr::null_mut()), left: Cell::new(0) } };
-        MAX_NODES + 1],
+    [const {
+        Shelf {
+            idle: Cell::new(None),
+            looked_at: Cell::new(None),
+            next_new: Cell::new(core::ptr::null_mut()),
+            left: Cell::new(0),
+        }
+    }; MAX_NODES + 1],
 );
 
 fn shelf(pool: &Locked) -> &'static Shelf {
@@ -67,4 +75,16 @@ pub(super) fn put(pool: &Locked, arena: &'static Arena) {
 /// The idle arenas.
 pub(super) fn each(pool: &Locked) -> impl Iterator<Item = &'static Arena> {
     core::iter::successors(shelf(pool).idle.get(), |arena| arena.next_idle.get())
+}
+
+/// So many of the idle arenas, in turn: each call goes on where the last one ended.
+pub(super) fn some(pool: &Locked, count: usize) -> impl Iterator<Item = &'static Arena> {
+    let shelf = shelf(pool);
+    core::iter::from_fn(move || {
+        // An arena that was taken up since has no next one; then it begins anew.
+        let next = shelf.looked_at.get().and_then(|arena| arena.next_idle.get()).or(shelf.idle.get());
+        shelf.looked_at.set(next);
+        next
+    })
+    .take(count)
 }

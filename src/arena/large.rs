@@ -9,7 +9,7 @@ use crate::arith::align_up;
 use crate::config::{self, Config, Zero};
 use crate::large::Mapping;
 use crate::node::{self, Locked, Slots};
-use crate::os;
+use crate::os::{self, Moved};
 use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::sync::{AtomicU32, Ordering};
 use crate::topology::{self, NodeIndex};
@@ -300,7 +300,7 @@ fn own_run(segment: SegmentPtr, first: SlotIndex, slots: usize) {
 pub(crate) fn free_run(segment: SegmentPtr, block: NonNull<u8>, slots: usize) {
     let pool = node::pool(segment.node());
     if pool.is_mine() {
-        return emergency::defer(block, OwnerWord::run(slots));
+        return emergency::defer(block, Some(OwnerWord::run(slots)));
     }
     if config::current().zero == Zero::Free {
         clear_pages(block, slots * SLOT);
@@ -321,7 +321,7 @@ pub(crate) fn free_mapping(mapping: Mapping) {
     let kept = match mapping.node() {
         None => false,
         Some(node) if node::pool(node).is_mine() => {
-            return emergency::defer(mapping.block(), OwnerWord::MAPPING);
+            return emergency::defer(mapping.block(), (!mapping.is_far_aligned()).then_some(OwnerWord::MAPPING));
         }
         Some(node) => {
             let pool = node::pool(node);
@@ -417,9 +417,19 @@ pub(crate) fn move_mapping(mapping: &Mapping, new_size: usize, align: usize) -> 
     let handed = held.allocate_mapping(new_size, align, config::current().zero != Zero::Off)?;
     // SAFETY: a mapping that was just made, not aligned to a granule or more.
     let new = unsafe { Mapping::of(handed.block.as_ptr() as usize) };
-    if !new.move_from(mapping, mapping.length()) {
+    match new.move_from(mapping, mapping.length()) {
+        Moved::Yes => {}
         // SAFETY: both are at least as long as the old one, and apart.
-        unsafe { handed.block.copy_from_nonoverlapping(mapping.block(), mapping.length().min(new_size)) };
+        Moved::No => unsafe {
+            handed.block.copy_from_nonoverlapping(mapping.block(), mapping.length().min(new_size));
+        },
+        Moved::PlaceLost => {
+            // The addresses are not used again: they may be another's.
+            if let Some(node) = new.node() {
+                node::pool(node).lock().end_mapping(new.length());
+            }
+            return None;
+        }
     }
     Some(handed.block)
 }

@@ -186,7 +186,7 @@ impl Arena {
     #[allow(clippy::option_option, reason = "the inner one says whether a list came along")]
     fn adopt(&self, class: ClassId, pool: &Locked) -> Option<Option<Refill>> {
         let index = class.index();
-        for other in idle::each(pool).take(IDLE_LOOKED_AT) {
+        for other in idle::some(pool, IDLE_LOOKED_AT) {
             other.collect_woken(Some(pool));
             if let Some(slab) = other.partial[index].get() {
                 other.unlink_partial(slab);
@@ -318,6 +318,9 @@ impl Arena {
         self.looked_after_at.set(now);
         self.tidy(None);
         if let Some(pool) = node::pool(self.node.get()).try_lock_started() {
+            for idle in idle::some(&pool, IDLE_LOOKED_AT) {
+                idle.give_up_unused(Some(&pool));
+            }
             pool.purge_if_due();
         }
     }
@@ -356,12 +359,13 @@ impl Arena {
                 next = block.next();
             }
             if waiting == slab.out() {
-                self.list(class).set(None);
                 self.current[index].set(None);
                 let listed = &self.listed[index];
                 // Wrapping: the list may have been counted by the arena it came from.
                 listed.set(listed.get().wrapping_sub(u64::from(waiting)));
-                slab.forget_blocks();
+                if let Some(first) = self.list(class).take() {
+                    let _ = slab.give_back(first, waiting);
+                }
                 self.link_partial(slab);
                 self.give_up(slab, pool);
             }
@@ -426,6 +430,7 @@ pub(crate) extern "C" fn count_ran_out(slab: Slab) {
                     let last = core::iter::successors(Some(first), |block| block.next()).last().unwrap_or(first);
                     send_home(slab, first, last, chain.count);
                 }
+                slab.has_waker();
                 arena.woken.push(slab.address(), &slab.remote().woken_next);
             }
             None => slab.has_waker(),

@@ -132,7 +132,9 @@ impl Locked {
     /// Gives a segment up that has no block and lies outside the zone: where addresses are limited, others need them.
     fn drop_segment(&self, segment: SegmentPtr, range: zone::Range) {
         let inner = self.inner();
-        if config::current().pool_size > 0 {
+        let is_last = inner.with_room.get() == Some(segment) && segment.header().next_with_room.get().is_none();
+        if is_last || config::current().pool_size > 0 {
+            self.purge_if_due();
             return;
         }
         self.unlist(segment);

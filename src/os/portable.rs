@@ -112,12 +112,24 @@ pub(crate) unsafe fn populate(_: NonNull<u8>, _: usize) {}
 /// None here; the twin has some.
 pub(crate) unsafe fn refuse_huge_pages(_: NonNull<u8>, _: usize) {}
 
+/// What came of moving pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "nothing is ever moved here")]
+pub(crate) enum Moved {
+    /// They are at the new place.
+    Yes,
+    /// They are where they were.
+    No,
+    /// They are where they were, and the new place may be gone.
+    PlaceLost,
+}
+
 /// Never: contents are copied.
 ///
 /// # Safety
 /// None here; the twin has some.
-pub(crate) unsafe fn move_pages(_: NonNull<u8>, _: usize, _: NonNull<u8>) -> bool {
-    false
+pub(crate) unsafe fn move_pages(_: NonNull<u8>, _: usize, _: NonNull<u8>) -> Moved {
+    Moved::No
 }
 
 /// Not known.

@@ -42,6 +42,9 @@ impl Lock {
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_> {
         if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            if self.is_forking_here() {
+                return Guard(self);
+            }
             self.lock_contended();
         }
         self.holder.store(thread_token(), Ordering::Relaxed);
@@ -56,10 +59,23 @@ impl Lock {
         Some(Guard(self))
     }
 
-    /// Whether the calling thread holds the lock.
+    /// Whether the calling thread holds the lock, but for a `fork`: what the lock guards may be half done then, and
+    /// waiting would be for ever.
     #[inline]
     pub(crate) fn is_mine(&self) -> bool {
+        self.is_held_by_me() && self.forking.load(Ordering::Relaxed) == 0
+    }
+
+    #[inline]
+    fn is_held_by_me(&self) -> bool {
         self.holder.load(Ordering::Relaxed) == thread_token()
+    }
+
+    /// Whether the calling thread holds the lock across a `fork`. What it guards is whole, so the thread may go in: the
+    /// handlers that others have registered for the `fork` allocate.
+    #[inline]
+    fn is_forking_here(&self) -> bool {
+        self.is_held_by_me() && self.forking.load(Ordering::Relaxed) == 1
     }
 
     #[cold]
@@ -88,7 +104,7 @@ impl Lock {
     /// handler that forks in the middle of what the lock guards.
     #[cfg_attr(loom, allow(dead_code))]
     pub(crate) fn lock_for_fork(&self) {
-        if !self.is_mine() {
+        if !self.is_held_by_me() {
             core::mem::forget(self.lock());
             self.forking.store(1, Ordering::Relaxed);
         }
@@ -116,7 +132,10 @@ impl Lock {
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.unlock();
+        // Only the holder drops guards, so the word it reads here is its own.
+        if self.0.forking.load(Ordering::Relaxed) == 0 {
+            self.0.unlock();
+        }
     }
 }
 
@@ -205,6 +224,9 @@ mod loom_models {
                 });
             });
             shared.0.lock_for_fork();
+            // A handler of the fork that allocates goes in and comes out, and the lock is still held.
+            drop(shared.0.lock());
+            assert!(!shared.0.is_mine());
             // What the child would see is what stands here at this moment: never half of the other thread's step.
             // SAFETY: the lock is held across the "fork".
             let (first, second) = shared.1.with(|pair| unsafe { *pair });

@@ -169,20 +169,38 @@ pub(crate) unsafe fn refuse_huge_pages(start: NonNull<u8>, size: usize) {
     keeping_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_NOHUGEPAGE) });
 }
 
-/// Moves the pages of `old..old + size` to `new`, where they replace what is reserved; `old` stays reserved and reads
-/// as zero. False, and nothing changed, where the kernel cannot (before Linux 5.7).
+/// What came of moving pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// They are at the new place; the old one stays reserved and reads as zero.
+    Yes,
+    /// They are where they were; the new place is committed, and empty.
+    No,
+    /// They are where they were; the new place may be gone, and others may be there by now.
+    PlaceLost,
+}
+
+/// Moves the pages of `old..old + size` to `new`, where they replace what is reserved. Not before Linux 5.7, nor where
+/// addresses are limited, since the old place stays.
 ///
 /// # Safety
-/// Both ranges are whole pages out of [`reserve`], the caller's, apart from each other; `old` is committed, and nothing
-/// at `new` is in use.
-pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>) -> bool {
-    if fault::fails(Call::Move) {
-        return false;
+/// Both ranges are whole pages out of [`reserve`], the caller's, committed, apart from each other, and nothing at `new`
+/// is in use.
+pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>) -> Moved {
+    // A limit on addresses is found exceeded only after room was made at the new place.
+    if fault::fails(Call::Move) || addresses_are_limited() {
+        return Moved::No;
     }
-    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
-    // SAFETY: both ranges are the caller's. MREMAP_DONTUNMAP leaves the old one mapped, so that no other mapping of the
-    // process can come to lie in the reserved zone.
-    keeping_errno(|| unsafe { libc::mremap(old.as_ptr().cast(), size, size, flags, new.as_ptr()) != libc::MAP_FAILED })
+    keeping_errno(|| {
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+        // SAFETY: both ranges are the caller's. MREMAP_DONTUNMAP leaves the old one mapped, so that no other mapping of
+        // the process can come to lie in the reserved zone.
+        if unsafe { libc::mremap(old.as_ptr().cast(), size, size, flags, new.as_ptr()) } != libc::MAP_FAILED {
+            return Moved::Yes;
+        }
+        // Flags that a kernel does not know are refused before anything is done.
+        if super::errno() == libc::EINVAL { Moved::No } else { Moved::PlaceLost }
+    })
 }
 
 /// Bytes of the process that are in memory now, from `/proc/self/statm`; 0 where there is none to read.

@@ -131,10 +131,6 @@ mod rseq {
     }
 }
 
-/// How often the C library calls the destructors of thread-specific data that keeps coming back
-/// (PTHREAD_DESTRUCTOR_ITERATIONS, POSIX limits.h).
-const ROUNDS: usize = 4;
-
 /// The key's number plus one; 0 while there is none.
 static KEY: AtomicUsize = AtomicUsize::new(0);
 static HOOK: AtomicUsize = AtomicUsize::new(0);
@@ -152,25 +148,17 @@ pub(crate) fn set_thread_exit_hook(hook: fn()) -> bool {
     true
 }
 
-/// Has the hook called when the calling thread ends, in the last round of destructors, so that memory freed by others'
-/// destructors is still freed the ordinary way. May allocate, for late keys.
+/// Has the hook called when the calling thread ends, among the destructors of thread-specific data, after those of C++'s
+/// and Rust's thread-local objects. May allocate, for late keys.
 pub(crate) fn call_at_thread_exit() {
-    set_specific(1);
-}
-
-fn set_specific(round: usize) {
     let key = KEY.load(Ordering::Acquire);
     if key != 0 {
         // SAFETY: the key was made by `pthread_key_create` and is never deleted.
-        keeping_errno(|| unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, token_pointer(round)) });
+        keeping_errno(|| unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, token_pointer(1)) });
     }
 }
 
-extern "C" fn end_of_thread(round: *mut c_void) {
-    let round = round as usize;
-    if round < ROUNDS {
-        return set_specific(round + 1);
-    }
+extern "C" fn end_of_thread(_: *mut c_void) {
     let hook = HOOK.load(Ordering::Relaxed);
     // SAFETY: `set_thread_exit_hook` stored a `fn()` there before it made the key that leads here.
     let hook = unsafe { core::mem::transmute::<usize, fn()>(hook) };
