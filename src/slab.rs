@@ -10,7 +10,7 @@
 //!
 //! | state | where it is | target | at zero |
 //! |---|---|---|---|
-//! | `Current` | the arena allocates from it | 0 | all its blocks are on the local list, where they wait |
+//! | `Current` | the arena allocates from it | 0 | all its blocks are on the local list: they become the arena's list |
 //! | `Partial` | on the arena's list of the class | 0 | it is empty: its slots go back to the node |
 //! | `Parked` | nowhere: all its blocks are out | carved - `wake_at` | it has room again: it becomes partial |
 
@@ -280,6 +280,20 @@ impl Slab {
         let taken = header.carved.get() - header.needed.get();
         header.needed.set(header.carved.get());
         Some((list, taken))
+    }
+
+    /// Takes all local blocks but the one freed last (all, if that is the only one); they are out from then on. None was
+    /// out before.
+    pub(crate) fn take_local_but_last_freed(self) -> Option<(Block, u32)> {
+        let header = self.header();
+        let last_freed = header.local.get()?;
+        let carved = header.carved.get();
+        let Some(rest) = last_freed.next() else {
+            return self.take_local();
+        };
+        last_freed.set_next(None);
+        header.needed.set(carved - 1);
+        Some((rest, carved - 1))
     }
 
     /// Puts a chain of `count` blocks that were out on the local list. True where none is out any more. The slab is not

@@ -6,6 +6,7 @@
 mod c;
 mod cxx;
 mod figures;
+mod unwind;
 
 /// Run by the dynamic linker before the constructors of all other objects (`-z initfirst`).
 #[used]

@@ -284,9 +284,7 @@ impl Arena {
     /// A free has brought the slab's count to zero: see `slab`.
     fn count_ran_out(&self, slab: Slab) {
         match slab.state() {
-            // Every block is on the local list: the next refill takes them from there. The one freed last stays
-            // first, so that a second free of it is noticed.
-            State::Current => {}
+            State::Current => self.all_came_back(slab),
             State::Partial => self.give_up(slab, None),
             State::Parked => match slab.remote().unpark() {
                 Some(chain) => {
@@ -299,6 +297,20 @@ impl Arena {
                 // Another thread was faster: the slab comes by the woken stack.
                 None => slab.has_waker(),
             },
+        }
+    }
+
+    /// Every block of the current slab is on its local list, so none is on the arena's: they become the arena's list. The
+    /// one freed last stays behind, first on the local list, so that a second free of it is noticed; where it is the
+    /// only one, a second free ends here, with a block on the arena's list.
+    fn all_came_back(&self, slab: Slab) {
+        let list = self.list(slab.class());
+        if let Some(block) = slab.last_freed().filter(|_| list.get().is_some()) {
+            double_free(block);
+        }
+        if let Some((first, count)) = slab.take_local_but_last_freed() {
+            list.set(Some(first));
+            self.count_listed(slab.class(), count);
         }
     }
 
