@@ -51,30 +51,53 @@ mod loom_models {
     use super::*;
     use loom::sync::Arc;
 
+    struct World {
+        stack: Woken,
+        links: [AtomicUsize; 2],
+        /// Written before the push, as the link is; loom's cell panics where the holder is not bound to see it.
+        written: [loom::cell::UnsafeCell<u32>; 2],
+    }
+
     #[test]
     fn two_slabs_are_woken_while_the_holder_takes_all_and_neither_is_lost() {
         loom::model(|| {
-            // Links begin with what they never should be read as.
-            let world = Arc::new((Woken::new(), [AtomicUsize::new(9), AtomicUsize::new(9)]));
+            let world = Arc::new(World {
+                stack: Woken::new(),
+                // Links begin with what they never should be read as.
+                links: [AtomicUsize::new(9), AtomicUsize::new(9)],
+                written: [loom::cell::UnsafeCell::new(0), loom::cell::UnsafeCell::new(0)],
+            });
             let wakers: Vec<_> = (0..2)
                 .map(|slab| {
                     let world = world.clone();
-                    loom::thread::spawn(move || world.0.push(slab + 1, &world.1[slab]))
+                    loom::thread::spawn(move || {
+                        // SAFETY: the slab is its waker's until it is pushed.
+                        world.written[slab].with_mut(|written| unsafe { *written = 7 });
+                        world.stack.push(slab + 1, &world.links[slab]);
+                    })
                 })
                 .collect();
-            let mut seen = [0, 0];
-            let mut take = || {
-                let mut name = world.0.take_all();
+            let taken = |world: &World, seen: &mut [u32; 2]| {
+                let mut name = world.stack.take_all();
                 while name != 0 {
                     seen[name - 1] += 1;
-                    name = world.1[name - 1].load(Ordering::Relaxed);
+                    // SAFETY: the slab was taken from the stack.
+                    assert_eq!(world.written[name - 1].with(|written| unsafe { *written }), 7);
+                    name = world.links[name - 1].load(Ordering::Relaxed);
                 }
             };
-            take();
+            // A thread of its own: loom lets the one that spawns run first.
+            let holder = world.clone();
+            let holder = loom::thread::spawn(move || {
+                let mut seen = [0, 0];
+                taken(&holder, &mut seen);
+                seen
+            });
             for waker in wakers {
                 waker.join().unwrap();
             }
-            take();
+            let mut seen = holder.join().unwrap();
+            taken(&world, &mut seen);
             assert_eq!(seen, [1, 1]);
         });
     }
