@@ -14,7 +14,7 @@ use crate::message::Line;
 use crate::os::{self, Binding, MAX_NODES, NodeMask};
 use crate::segment::SegmentPtr;
 use crate::sync::lock::{Guard, Lock};
-use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering};
 use crate::topology::{self, NodeIndex};
 use crate::zone::{self, Part};
 
@@ -83,7 +83,6 @@ static POOLS: [Pool; MAX_NODES + 1] = [const { Pool::new() }; MAX_NODES + 1];
 
 /// Whether the kernel has refused to bind memory to nodes: the error's number plus one.
 static BINDING_REFUSED: AtomicUsize = AtomicUsize::new(0);
-static PREFERRED_MISSING: AtomicBool = AtomicBool::new(false);
 
 /// How many pools there are: one a node, and the spread one.
 pub(crate) fn pools() -> usize {
@@ -111,16 +110,8 @@ pub(crate) fn home() -> NodeIndex {
     match config::current().policy {
         Policy::Local | Policy::Bind => here(),
         Policy::Interleave => spread(),
-        Policy::Prefer(id) => machine.find(topology::NodeId::new(id)).unwrap_or_else(|| {
-            if !PREFERRED_MISSING.swap(true, Ordering::Relaxed) {
-                Line::new()
-                    .text("HOMING_POLICY=prefer:")
-                    .number(usize::from(id))
-                    .text(" is ignored: this process has no memory on a node of that number")
-                    .say();
-            }
-            here()
-        }),
+        // A node that is not there was said when the process was set up: see `check_policy`.
+        Policy::Prefer(id) => machine.find(topology::NodeId::new(id)).unwrap_or_else(here),
     }
 }
 
@@ -133,7 +124,6 @@ fn here() -> NodeIndex {
 pub(crate) fn check_policy() {
     if let Policy::Prefer(id) = config::current().policy
         && topology::machine().find(topology::NodeId::new(id)).is_none()
-        && !PREFERRED_MISSING.swap(true, Ordering::Relaxed)
     {
         Line::new()
             .text("HOMING_POLICY=prefer:")

@@ -24,3 +24,35 @@ pub(crate) mod fault;
 pub(crate) fn relax() {
     core::hint::spin_loop();
 }
+
+/// The most nodes a Linux kernel can be built for (CONFIG_NODES_SHIFT of 10).
+pub(crate) const MAX_NODES: usize = 1024;
+
+/// A set of nodes as Linux takes it.
+pub(crate) type NodeMask = [u64; MAX_NODES / 64];
+
+/// What a range of addresses is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// That node if it has room, else the nearest that has.
+    Preferred,
+    /// That node or nothing.
+    Strict,
+    /// Page by page over the nodes of the mask.
+    Interleaved,
+}
+
+/// What came of moving pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    any(not(target_os = "linux"), feature = "portable"),
+    allow(dead_code, reason = "the portable twin never moves any")
+)]
+pub(crate) enum Moved {
+    /// They are at the new place; the old one stays reserved and reads as zero.
+    Yes,
+    /// They are where they were; the new place is committed, and empty.
+    No,
+    /// They are where they were; the new place may be gone, and others may be there by now.
+    PlaceLost,
+}

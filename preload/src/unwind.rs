@@ -7,72 +7,35 @@
 //!
 //! Raising fails, as it does where the stack ends (`_URC_END_OF_STACK`, 5); Rust's runtime then says so and aborts.
 
-#[cfg(target_arch = "x86_64")]
+/// Defines functions of those names, hidden, that are those instructions.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! stand_in {
-    ($($name:literal)*) => {
+    ($names:literal: $x86_64:literal or $aarch64:literal) => {
         core::arch::global_asm!(
-            ".pushsection .text._ZN6homing_unwind,\"ax\",@progbits",
-            $(concat!(".globl ", $name), concat!(".hidden ", $name), concat!(".type ", $name, ",@function"), concat!($name, ":"),)*
-            "mov eax, 5",
-            "ret",
-            ".popsection",
-        );
-    };
-}
-
-#[cfg(target_arch = "aarch64")]
-macro_rules! stand_in {
-    ($($name:literal)*) => {
-        core::arch::global_asm!(
-            ".pushsection .text._ZN6homing_unwind,\"ax\",@progbits",
-            $(concat!(".globl ", $name), concat!(".hidden ", $name), concat!(".type ", $name, ",@function"), concat!($name, ":"),)*
-            "mov w0, #5",
-            "ret",
+            ".pushsection .text._ZN6homing_unwind,\"ax\",%progbits",
+            concat!(".irp name, ", $names),
+            ".globl \\name",
+            ".hidden \\name",
+            ".type \\name,%function",
+            "\\name:",
+            ".endr",
+            #[cfg(target_arch = "x86_64")]
+            $x86_64,
+            #[cfg(target_arch = "aarch64")]
+            $aarch64,
             ".popsection",
         );
     };
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-stand_in! {
-    "_Unwind_RaiseException" "_Unwind_Backtrace" "_Unwind_DeleteException"
+mod functions {
+    stand_in!("_Unwind_RaiseException, _Unwind_Backtrace, _Unwind_DeleteException": "mov eax, 5; ret" or "mov w0, #5; ret");
+    // Asked only by whoever walks a stack, which never begins.
+    stand_in!(
+        "_Unwind_GetIP, _Unwind_GetIPInfo, _Unwind_GetCFA, _Unwind_GetLanguageSpecificData, _Unwind_GetRegionStart, \
+         _Unwind_GetTextRelBase, _Unwind_GetDataRelBase, _Unwind_FindEnclosingFunction, _Unwind_SetGR, _Unwind_SetIP":
+        "xor eax, eax; ret" or "mov x0, #0; ret"
+    );
+    stand_in!("_Unwind_Resume": "ud2" or "brk #1");
 }
-
-// Asked only by whoever walks a stack, which never begins.
-#[cfg(target_arch = "x86_64")]
-core::arch::global_asm!(
-    ".pushsection .text._ZN6homing_unwind,\"ax\",@progbits",
-    ".irp name, _Unwind_GetIP, _Unwind_GetIPInfo, _Unwind_GetCFA, _Unwind_GetLanguageSpecificData, _Unwind_GetRegionStart, _Unwind_GetTextRelBase, _Unwind_GetDataRelBase, _Unwind_FindEnclosingFunction, _Unwind_SetGR, _Unwind_SetIP",
-    ".globl \\name",
-    ".hidden \\name",
-    ".type \\name,@function",
-    "\\name:",
-    ".endr",
-    "xor eax, eax",
-    "ret",
-    ".globl _Unwind_Resume",
-    ".hidden _Unwind_Resume",
-    ".type _Unwind_Resume,@function",
-    "_Unwind_Resume:",
-    "ud2",
-    ".popsection",
-);
-
-#[cfg(target_arch = "aarch64")]
-core::arch::global_asm!(
-    ".pushsection .text._ZN6homing_unwind,\"ax\",@progbits",
-    ".irp name, _Unwind_GetIP, _Unwind_GetIPInfo, _Unwind_GetCFA, _Unwind_GetLanguageSpecificData, _Unwind_GetRegionStart, _Unwind_GetTextRelBase, _Unwind_GetDataRelBase, _Unwind_FindEnclosingFunction, _Unwind_SetGR, _Unwind_SetIP",
-    ".globl \\name",
-    ".hidden \\name",
-    ".type \\name,@function",
-    "\\name:",
-    ".endr",
-    "mov x0, #0",
-    "ret",
-    ".globl _Unwind_Resume",
-    ".hidden _Unwind_Resume",
-    ".type _Unwind_Resume,@function",
-    "_Unwind_Resume:",
-    "brk #1",
-    ".popsection",
-);

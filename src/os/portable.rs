@@ -11,6 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 
 use crate::os::fault::{self, Call};
+use crate::os::{Binding, Moved, NodeMask};
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 
 /// Bytes in a page, as far as the allocator's rounding is concerned.
@@ -111,18 +112,6 @@ pub(crate) unsafe fn populate(_: NonNull<u8>, _: usize) {}
 /// # Safety
 /// None here; the twin has some.
 pub(crate) unsafe fn refuse_huge_pages(_: NonNull<u8>, _: usize) {}
-
-/// What came of moving pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "nothing is ever moved here")]
-pub(crate) enum Moved {
-    /// They are at the new place.
-    Yes,
-    /// They are where they were.
-    No,
-    /// They are where they were, and the new place may be gone.
-    PlaceLost,
-}
 
 /// Never: contents are copied.
 ///
@@ -250,23 +239,6 @@ pub(crate) fn now_ms() -> u64 {
 /// Not known.
 pub(crate) fn current_cpu_and_node() -> Option<(u32, u32)> {
     None
-}
-
-/// As many as on Linux; one is used.
-pub(crate) const MAX_NODES: usize = 1024;
-
-/// A set of nodes.
-pub(crate) type NodeMask = [u64; MAX_NODES / 64];
-
-/// What a range of addresses would be bound to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Binding {
-    /// One node, or the nearest with room.
-    Preferred,
-    /// One node.
-    Strict,
-    /// All nodes.
-    Interleaved,
 }
 
 /// Never: there is nothing to bind to.

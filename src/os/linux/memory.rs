@@ -4,6 +4,7 @@ use core::ptr::{self, NonNull};
 
 use super::keeping_errno;
 use crate::arith::align_up;
+use crate::os::Moved;
 use crate::os::fault::{self, Call};
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
 
@@ -167,17 +168,6 @@ pub(crate) unsafe fn populate(start: NonNull<u8>, size: usize) {
 pub(crate) unsafe fn refuse_huge_pages(start: NonNull<u8>, size: usize) {
     // SAFETY: advice about the caller's own range; contents are untouched.
     keeping_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_NOHUGEPAGE) });
-}
-
-/// What came of moving pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moved {
-    /// They are at the new place; the old one stays reserved and reads as zero.
-    Yes,
-    /// They are where they were; the new place is committed, and empty.
-    No,
-    /// They are where they were; the new place may be gone, and others may be there by now.
-    PlaceLost,
 }
 
 /// Moves the pages of `old..old + size` to `new`, where they replace what is reserved. Not before Linux 5.7, nor where

@@ -5,23 +5,7 @@ use core::ptr::{self, NonNull};
 
 use super::keeping_errno;
 use crate::os::fault::{self, Call};
-
-/// The most nodes a Linux kernel can be built for (CONFIG_NODES_SHIFT of 10).
-pub(crate) const MAX_NODES: usize = 1024;
-
-/// A set of nodes as the kernel takes it.
-pub(crate) type NodeMask = [u64; MAX_NODES / 64];
-
-/// What a range of addresses is bound to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Binding {
-    /// That node if it has room, else the nearest that has.
-    Preferred,
-    /// That node or nothing.
-    Strict,
-    /// Page by page over the nodes of the mask.
-    Interleaved,
-}
+use crate::os::{Binding, MAX_NODES, NodeMask};
 
 // linux/mempolicy.h
 const MPOL_PREFERRED: c_long = 1;
