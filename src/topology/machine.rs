@@ -1,0 +1,270 @@
+//! Which nodes the machine has, which of them this process may use, and how far they are from each other.
+//!
+//! A machine without the kernel's files, or a process that may use one node only, is a machine with one node.
+
+use core::cell::UnsafeCell;
+
+use super::sysfs::{Kernel, Source, list, members, read_distances};
+use super::{NodeId, NodeIndex};
+use crate::os::{self, MAX_NODES, NodeMask};
+
+/// The nodes with memory that this process may use.
+pub(crate) struct Machine {
+    /// How many there are beyond the first: the machine with one node is all zeros, and costs a binary no space.
+    beyond_first: usize,
+    /// By index: the kernel's number.
+    ids: [u16; MAX_NODES],
+    /// By the kernel's number: the index of the node itself, or of the nearest that has memory and may be used.
+    nearest: [u16; MAX_NODES],
+    /// By index and index: the distance the firmware gives; 10 is local (ACPI 6.5, 5.2.17).
+    distances: [[u8; MAX_NODES]; MAX_NODES],
+}
+
+const LOCAL: u8 = 10;
+const UNKNOWN: u8 = 20;
+
+impl Machine {
+    /// A machine with the one node 0.
+    pub(crate) const fn single() -> Self {
+        Machine {
+            beyond_first: 0,
+            ids: [0; MAX_NODES],
+            nearest: [0; MAX_NODES],
+            distances: [[0; MAX_NODES]; MAX_NODES],
+        }
+    }
+
+    /// Reads the machine. `allowed` are the nodes the process may use, where that is known.
+    pub(crate) fn read(&mut self, source: &impl Source, allowed: Option<&NodeMask>) {
+        let mut buffer = [0_u8; 4096];
+        let with_memory = list(source, c"/sys/devices/system/node/has_memory", &mut buffer)
+            .or_else(|| list(source, c"/sys/devices/system/node/online", &mut buffer));
+        let usable = match (with_memory, allowed) {
+            (Some(with_memory), Some(allowed)) => {
+                let both: NodeMask = core::array::from_fn(|word| with_memory[word] & allowed[word]);
+                // A kernel that names none in common has named something else; believe what it allows.
+                if both.iter().all(|word| *word == 0) { *allowed } else { both }
+            }
+            (Some(with_memory), None) => with_memory,
+            (None, Some(allowed)) => *allowed,
+            (None, None) => return,
+        };
+        let mut count = 0;
+        for id in members(&usable) {
+            self.ids[count] = id as u16;
+            count += 1;
+        }
+        if count <= 1 {
+            return;
+        }
+        self.beyond_first = count - 1;
+        for index in 0..count {
+            let row = &mut self.distances[index];
+            row[..count].fill(UNKNOWN);
+            row[index] = LOCAL;
+        }
+        let online = list(source, c"/sys/devices/system/node/online", &mut buffer).unwrap_or(usable);
+        let mut row = [0_u8; MAX_NODES];
+        for id in members(&online) {
+            // A row lists the distances to the online nodes, in their order.
+            let known = read_distances(source, id, &mut buffer, &mut row);
+            let distance_to = |other: u16| {
+                members(&online).take(known).position(|node| node == other as usize).map_or(UNKNOWN, |at| row[at])
+            };
+            let own = self.ids[..count].iter().position(|other| *other as usize == id);
+            let mut best = 0;
+            let mut least = u8::MAX;
+            for index in 0..count {
+                let distance = if own == Some(index) { LOCAL } else { distance_to(self.ids[index]) };
+                if let Some(own) = own {
+                    self.distances[own][index] = distance;
+                }
+                if distance < least {
+                    (best, least) = (index, distance);
+                }
+            }
+            self.nearest[id] = own.unwrap_or(best) as u16;
+        }
+    }
+
+    /// How many nodes there are.
+    #[inline(always)]
+    pub(crate) fn count(&self) -> usize {
+        self.beyond_first + 1
+    }
+
+    /// The kernel's number of a node.
+    pub(crate) fn id(&self, node: NodeIndex) -> NodeId {
+        NodeId(self.ids[node.get()])
+    }
+
+    /// The node with that number, if this process may use it.
+    pub(crate) fn find(&self, id: NodeId) -> Option<NodeIndex> {
+        self.ids[..self.count()].iter().position(|other| *other == id.0).map(NodeIndex::new)
+    }
+
+    /// The node itself, or the nearest that has memory and may be used.
+    pub(crate) fn nearest(&self, kernel_number: u32) -> NodeIndex {
+        NodeIndex(self.nearest.get(kernel_number as usize).copied().unwrap_or(0))
+    }
+
+    /// The other nodes, nearest first; equally near ones in the order of their numbers.
+    pub(crate) fn others_by_distance(&self, from: NodeIndex) -> impl Iterator<Item = NodeIndex> {
+        let row = &self.distances[from.get()][..self.count()];
+        // Selection without memory of its own: the next is the least (distance, index) above the last one given.
+        let mut last: Option<(u8, usize)> = None;
+        core::iter::from_fn(move || {
+            let next = row
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| *index != from.get())
+                .map(|(index, distance)| (*distance, index))
+                .filter(|candidate| last.is_none_or(|last| *candidate > last))
+                .min()?;
+            last = Some(next);
+            Some(NodeIndex::new(next.1))
+        })
+    }
+
+    /// All of them as the kernel takes a set.
+    pub(crate) fn mask(&self) -> NodeMask {
+        let mut mask = [0; MAX_NODES / 64];
+        for id in &self.ids[..self.count()] {
+            mask[*id as usize / 64] |= 1 << (id % 64);
+        }
+        mask
+    }
+}
+
+/// The machine: written once, while the process is being set up, and read by everybody afterwards.
+struct Shared(UnsafeCell<Machine>);
+
+// SAFETY: written only by `install`, whose caller is alone (see there); all other uses read.
+unsafe impl Sync for Shared {}
+
+static MACHINE: Shared = Shared(UnsafeCell::new(Machine::single()));
+
+/// Reads the machine this process runs on.
+///
+/// # Safety
+/// Nobody else reads or writes it yet: the caller is the one that sets the process up, before it is done.
+pub(crate) unsafe fn install() {
+    let allowed = os::allowed_nodes().ok();
+    if allowed.is_some_and(|mask| mask.iter().map(|word| word.count_ones()).sum::<u32>() == 1) {
+        // The common case, in one system call: one node to take memory from, whatever its number.
+        let mask = allowed.unwrap_or_default();
+        // SAFETY: the caller is alone.
+        let machine = unsafe { &mut *MACHINE.0.get() };
+        if let Some(id) = members(&mask).next().filter(|id| *id != 0) {
+            machine.ids[0] = id as u16;
+        }
+        return;
+    }
+    // SAFETY: the caller is alone.
+    unsafe { (*MACHINE.0.get()).read(&Kernel, allowed.as_ref()) };
+}
+
+/// The machine; one node before the process is set up.
+#[inline(always)]
+pub(crate) fn machine() -> &'static Machine {
+    // SAFETY: written before anybody who reads gets here (`install`).
+    unsafe { &*MACHINE.0.get() }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::ffi::CStr;
+
+    use super::*;
+
+    struct MadeUp(&'static [(&'static str, &'static str)]);
+
+    impl Source for MadeUp {
+        fn read(&self, path: &CStr, buffer: &mut [u8]) -> Option<usize> {
+            let name = path.to_str().unwrap().strip_prefix("/sys/devices/system/node/").unwrap();
+            let (_, text) = self.0.iter().find(|(file, _)| *file == name)?;
+            buffer[..text.len()].copy_from_slice(text.as_bytes());
+            Some(text.len())
+        }
+    }
+
+    fn read(files: &'static [(&'static str, &'static str)], allowed: Option<&NodeMask>) -> Box<Machine> {
+        let mut machine = Box::new(Machine::single());
+        machine.read(&MadeUp(files), allowed);
+        machine
+    }
+
+    fn order(machine: &Machine, from: usize) -> Vec<usize> {
+        machine.others_by_distance(NodeIndex::new(from)).map(NodeIndex::get).collect()
+    }
+
+    #[test]
+    fn no_sysfs_is_one_node() {
+        assert_eq!(read(&[], None).count(), 1);
+    }
+
+    #[test]
+    fn sparse_numbers_and_a_node_without_memory_map_to_the_nearest_with_memory() {
+        let machine = read(
+            &[
+                ("online", "0,4,9\n"),
+                ("has_memory", "4,9\n"),
+                ("node0/distance", "10 40 21\n"),
+                ("node4/distance", "40 10 30\n"),
+                ("node9/distance", "21 30 10\n"),
+            ],
+            None,
+        );
+        assert_eq!(machine.count(), 2);
+        assert_eq!(machine.id(NodeIndex::new(0)), NodeId::new(4));
+        assert_eq!(machine.nearest(0).get(), 1);
+        assert_eq!(machine.nearest(4).get(), 0);
+        assert_eq!(machine.nearest(9).get(), 1);
+        assert_eq!(machine.nearest(4000).get(), 0);
+        assert_eq!(machine.find(NodeId::new(9)), Some(NodeIndex::new(1)));
+        assert_eq!(machine.find(NodeId::new(0)), None);
+    }
+
+    #[test]
+    fn next_best_is_by_distance_and_not_by_number() {
+        let machine = read(
+            &[
+                ("online", "0-3\n"),
+                ("has_memory", "0-3\n"),
+                ("node0/distance", "10 31 21 21\n"),
+                ("node1/distance", "31 10 21 41\n"),
+                ("node2/distance", "21 21 10 31\n"),
+                ("node3/distance", "21 41 31 10\n"),
+            ],
+            None,
+        );
+        assert_eq!(order(&machine, 0), [2, 3, 1]);
+        assert_eq!(order(&machine, 1), [2, 0, 3]);
+        assert_eq!(order(&machine, 3), [0, 2, 1]);
+    }
+
+    #[test]
+    fn nodes_outside_the_cpuset_are_not_used() {
+        let mut allowed: NodeMask = [0; MAX_NODES / 64];
+        allowed[0] = 0b1100;
+        let machine = read(&[("online", "0-3\n"), ("has_memory", "0-3\n")], Some(&allowed));
+        assert_eq!(machine.count(), 2);
+        assert_eq!(machine.id(NodeIndex::new(0)), NodeId::new(2));
+        assert_eq!(machine.mask()[0], 0b1100);
+    }
+
+    #[test]
+    fn two_hundred_nodes_without_distances_are_all_there() {
+        let machine = read(&[("online", "0-199\n"), ("has_memory", "0-199\n")], None);
+        assert_eq!(machine.count(), 200);
+        assert_eq!(machine.nearest(199).get(), 199);
+        assert_eq!(machine.mask()[3], 0xff);
+        assert_eq!(order(&machine, 7).len(), 199);
+    }
+
+    #[test]
+    fn nonsense_in_sysfs_is_survived() {
+        let machine = read(&[("online", "x-,99999999999999999999,,5-2\n"), ("has_memory", "\n")], None);
+        assert_eq!(machine.count(), 1);
+    }
+}
