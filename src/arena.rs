@@ -6,7 +6,7 @@
 //!
 //! - `tls`: the thread-local word
 //! - `lists`: blocks in and out, the slow paths of slabs
-//! - `outbox`, `woken`: blocks on their way home
+//! - `outbox`, `inbox`: blocks on their way home
 //! - `idle`: arenas without a thread
 //! - `enter`: re-entrancy, first use, migration, the end of a thread
 //! - `large`: blocks that are not in slabs
@@ -15,11 +15,11 @@
 pub(crate) mod emergency;
 pub(crate) mod enter;
 pub(crate) mod idle;
+pub(crate) mod inbox;
 pub(crate) mod large;
 mod lists;
 mod outbox;
 pub(crate) mod tls;
-pub(crate) mod woken;
 
 pub(crate) use lists::{Handed, count_ran_out, free_to_arena};
 
@@ -33,9 +33,9 @@ use crate::size_class::{CLASSES, ClassId};
 use crate::slab::{Block, Slab};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use crate::topology::NodeIndex;
+use inbox::Inbox;
 use large::AtHand;
 use outbox::Outbox;
-use woken::Woken;
 
 /// An arena's number, for people and reports; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl ArenaId {
     }
 }
 
-/// An arena. But for `woken`, every field is read and written only by who holds it. Zero bytes are a valid arena that
+/// An arena. But for `inbox`, every field is read and written only by who holds it. Zero bytes are a valid arena that
 /// has nothing, and so can be allocated from and freed to only by the slow paths.
 #[repr(C, align(4096))]
 pub(crate) struct Arena {
@@ -82,12 +82,12 @@ pub(crate) struct Arena {
     next_idle: Cell<Option<&'static Arena>>,
     /// The next of all arenas. Written before the arena is published, and constant.
     next_of_all: Cell<Option<&'static Arena>>,
-    /// Slabs whose blocks came back from elsewhere; pushed to by any thread.
-    woken: CachePadded<Woken>,
+    /// Blocks that others have freed; pushed to by any thread.
+    inbox: CachePadded<Inbox>,
 }
 const _: () = assert!(size_of::<Arena>() == ARENA_ALIGN && align_of::<Arena>() == ARENA_ALIGN);
 
-// SAFETY: shared references go to other threads only for `woken` (atomic), for `next_of_all` (constant once published),
+// SAFETY: shared references go to other threads only for `inbox` (atomic), for `next_of_all` (constant once published),
 // and for statistics of idle arenas under their node's lock.
 unsafe impl Sync for Arena {}
 
@@ -116,7 +116,7 @@ impl Arena {
             looked_after_at: Cell::new(0),
             next_idle: Cell::new(None),
             next_of_all: Cell::new(None),
-            woken: CachePadded::new(Woken::new()),
+            inbox: CachePadded::new(Inbox::new()),
         }
     }
 

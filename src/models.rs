@@ -1,13 +1,11 @@
-//! Models of the lock-free parts at work together, for loom: a slab, its remote word, two arenas with their woken
-//! stacks, and a node's lock. Each is named after the hazard it rules out.
+//! Models of the lock-free parts at work together, for loom: blocks of a slab on their way home through the inboxes of
+//! two arenas of one node, while the arenas and the slab change hands under the node's lock. Each is named after the
+//! hazard it rules out.
 //!
 //! Run by `RUSTFLAGS="--cfg loom" cargo test --release --package homing --lib`.
 
-#[path = "slab/remote.rs"]
-#[allow(dead_code)]
-mod remote;
-#[path = "arena/woken.rs"]
-mod woken;
+#[path = "arena/inbox.rs"]
+mod inbox;
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -15,266 +13,186 @@ use loom::thread;
 
 use crate::sync::lock::Lock;
 use crate::sync::{AtomicUsize, Ordering};
-use remote::{Chain, Offset, Pushed, Remote};
-use woken::Woken;
+use inbox::Inbox;
 
-/// The slab's name on a woken stack.
-const NAME: usize = 8;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Current,
-    Partial,
-    Parked,
-}
-
-/// What an arena's holder keeps about the slab.
-#[derive(Debug)]
-struct Private {
-    state: State,
-    /// Blocks that came home.
-    home: Vec<usize>,
-}
+/// What the holder of the arena that owns the slab keeps about it: blocks that came home.
+type Home = UnsafeCell<Vec<usize>>;
 
 /// A slab of a few blocks; arenas 0 and 1 of one node.
 struct World {
-    remote: Remote,
-    links: Vec<UnsafeCell<Option<Offset>>>,
+    /// By block: what a freed one's first word says. Names of blocks begin with 1.
+    links: Vec<UnsafeCell<usize>>,
+    /// The slab's owner word: the arena.
     owner: AtomicUsize,
-    woken: [Woken; 2],
+    inboxes: [Inbox; 2],
     node: Lock,
-    private: UnsafeCell<Private>,
-}
-
-fn offset(block: usize) -> Offset {
-    Offset::from_bytes((block + 1) * 8).unwrap()
+    home: Home,
 }
 
 impl World {
-    fn new(blocks: usize, wake_at: u32, state: State) -> Arc<Self> {
-        let world = Arc::new(World {
-            remote: Remote::for_model(wake_at),
-            links: (0..blocks).map(|_| UnsafeCell::new(None)).collect(),
+    fn new(blocks: usize) -> Arc<Self> {
+        Arc::new(World {
+            links: (0..blocks).map(|_| UnsafeCell::new(usize::MAX)).collect(),
             owner: AtomicUsize::new(0),
-            woken: [Woken::new(), Woken::new()],
+            inboxes: [Inbox::new(), Inbox::new()],
             node: Lock::new(),
-            private: UnsafeCell::new(Private { state, home: Vec::new() }),
-        });
-        if state == State::Parked {
-            assert!(world.remote.park());
+            home: UnsafeCell::new(Vec::new()),
+        })
+    }
+
+    /// What a thread does that frees blocks of another's slab: it reads the owner word for the first of them, and sends
+    /// them as one chain.
+    fn free_remotely(&self, blocks: &[usize]) {
+        let owner = self.owner.load(Ordering::Relaxed);
+        for pair in blocks.windows(2) {
+            self.link(pair[0], pair[1] + 1);
         }
-        world
+        self.send(owner, blocks[0], blocks[blocks.len() - 1]);
     }
 
-    /// What a thread does that frees a block of another's slab.
-    fn free_remotely(&self, block: usize) {
-        let pushed = self.remote.push(offset(block), 1, |next| {
-            // SAFETY: a block that was freed belongs to whoever pushes it; loom's cell panics where it does not.
-            self.links[block].with_mut(|link| unsafe { *link = next });
-        });
-        if pushed == Pushed::MustWake {
-            let owner = self.owner.load(Ordering::Relaxed);
-            self.woken[owner].push(NAME, &self.remote.woken_next);
-        }
+    fn send(&self, owner: usize, first: usize, last: usize) {
+        self.inboxes[owner].push(first + 1, |next| self.link(last, next));
     }
 
-    /// For the holder of the arena that owns the slab.
-    fn private<R>(&self, f: impl FnOnce(&mut Private) -> R) -> R {
-        // SAFETY: the holder is alone; loom's cell panics where it is not.
-        self.private.with_mut(|private| f(unsafe { &mut *private }))
+    fn link(&self, block: usize, next: usize) {
+        // SAFETY: a block that was freed belongs to whoever pushes it; loom's cell panics where it does not.
+        self.links[block].with_mut(|link| unsafe { *link = next });
     }
 
-    fn bring_home(&self, chain: Option<Chain>) {
-        let Some(chain) = chain else { return };
-        let mut next = Some(chain.first);
-        let mut count = 0;
-        while let Some(block) = next {
-            let block = block.bytes() / 8 - 1;
-            self.private(|private| private.home.push(block));
-            // SAFETY: taken from the remote word, the block is the owner's; loom's cell panics where it is not.
+    /// What the holder of an arena does with its inbox.
+    fn collect_inbox(&self, arena: usize) {
+        let mut next = self.inboxes[arena].take_all();
+        while next != 0 {
+            let block = next - 1;
+            // SAFETY: taken from the inbox, the block is the holder's; loom's cell panics where it is not.
             next = self.links[block].with(|link| unsafe { *link });
-            count += 1;
-        }
-        assert_eq!(count, chain.count, "a chain is as long as its word says");
-    }
-
-    /// What the holder of an arena does with its woken stack.
-    fn collect_woken(&self, arena: usize) {
-        let name = self.woken[arena].take_all();
-        if name == 0 {
-            return;
-        }
-        assert_eq!(name, NAME);
-        assert_eq!(self.remote.woken_next.load(Ordering::Relaxed), 0, "the slab is on the stack once");
-        self.private(|private| {
-            assert_eq!(private.state, State::Parked, "only a parked slab is woken");
-            private.state = State::Partial;
-        });
-        self.bring_home(self.remote.take());
-    }
-
-    /// What the owner does whose own free has brought a parked slab's count to zero.
-    fn count_ran_out(&self) {
-        if let Some(chain) = self.remote.unpark() {
-            self.private(|private| private.state = State::Partial);
-            self.bring_home(chain);
-        }
-    }
-
-    /// At the end nothing may be lost: each block is home once.
-    fn all_home(&self, blocks: usize) {
-        self.private(|private| {
-            private.home.sort_unstable();
-            assert_eq!(private.home, (0..blocks).collect::<Vec<_>>());
-            assert_ne!(private.state, State::Parked, "a slab with blocks at home is not forgotten");
-        });
-    }
-}
-
-#[test]
-fn two_threads_push_while_the_owner_takes_all() {
-    loom::model(|| {
-        let world = World::new(2, 1, State::Current);
-        let pushers: Vec<_> = (0..2)
-            .map(|block| {
-                let world = world.clone();
-                thread::spawn(move || world.free_remotely(block))
-            })
-            .collect();
-        world.bring_home(world.remote.take());
-        for pusher in pushers {
-            pusher.join().unwrap();
-        }
-        world.bring_home(world.remote.take());
-        world.all_home(2);
-    });
-}
-
-#[test]
-fn a_full_slab_wakes_its_owner_once_however_many_push() {
-    loom::model(|| {
-        let world = World::new(3, 2, State::Parked);
-        let pushers: Vec<_> = [&[0][..], &[1, 2]]
-            .into_iter()
-            .map(|blocks| {
-                let world = world.clone();
-                thread::spawn(move || blocks.iter().for_each(|block| world.free_remotely(*block)))
-            })
-            .collect();
-        world.collect_woken(0);
-        for pusher in pushers {
-            pusher.join().unwrap();
-        }
-        world.collect_woken(0);
-        world.bring_home(world.remote.take());
-        world.all_home(3);
-    });
-}
-
-#[test]
-fn a_push_while_the_slab_is_parked_is_seen_by_the_owner_or_wakes_it() {
-    loom::model(|| {
-        let world = World::new(1, 1, State::Current);
-        let other = world.clone();
-        let pusher = thread::spawn(move || other.free_remotely(0));
-        if world.remote.park() {
-            world.private(|private| private.state = State::Parked);
-        } else {
-            world.bring_home(world.remote.take());
-        }
-        pusher.join().unwrap();
-        world.collect_woken(0);
-        world.all_home(1);
-    });
-}
-
-#[test]
-fn the_owners_own_free_and_anothers_push_do_not_both_unpark() {
-    loom::model(|| {
-        let world = World::new(1, 1, State::Parked);
-        let other = world.clone();
-        let pusher = thread::spawn(move || other.free_remotely(0));
-        world.count_ran_out();
-        pusher.join().unwrap();
-        world.collect_woken(0);
-        world.bring_home(world.remote.take());
-        world.all_home(1);
-    });
-}
-
-#[test]
-fn an_owner_that_unparks_sees_what_was_pushed_before() {
-    loom::model(|| {
-        let world = World::new(1, 2, State::Parked);
-        let other = world.clone();
-        let pusher = thread::spawn(move || other.free_remotely(0));
-        world.count_ran_out();
-        pusher.join().unwrap();
-        world.bring_home(world.remote.take());
-        world.all_home(1);
-    });
-}
-
-#[test]
-fn owner_exits_while_two_threads_push() {
-    loom::model(|| {
-        let world = World::new(2, 1, State::Parked);
-        let pushers: Vec<_> = (0..2)
-            .map(|block| {
-                let world = world.clone();
-                thread::spawn(move || world.free_remotely(block))
-            })
-            .collect();
-        // The owner goes; the arena waits under the node's lock, and the next thread takes it up.
-        drop(world.node.lock());
-        let heir = world.clone();
-        let heir = thread::spawn(move || {
-            let _guard = heir.node.lock();
-            heir.collect_woken(0);
-        });
-        heir.join().unwrap();
-        for pusher in pushers {
-            pusher.join().unwrap();
-        }
-        world.collect_woken(0);
-        world.bring_home(world.remote.take());
-        world.all_home(2);
-    });
-}
-
-#[test]
-fn a_slab_is_adopted_by_another_arena_while_a_block_is_pushed() {
-    loom::model(|| {
-        let world = World::new(2, 1, State::Parked);
-        let first = world.clone();
-        let pusher = thread::spawn(move || {
-            first.free_remotely(0);
-            first.free_remotely(1);
-        });
-        // Arena 0 is idle. Who holds arena 1 and the node's lock takes the slab over once it is woken, uses it up and
-        // parks it again.
-        {
-            let _guard = world.node.lock();
-            world.collect_woken(0);
-            if world.private(|private| private.state) == State::Partial {
-                world.owner.store(1, Ordering::Release);
-                world.private(|private| private.state = State::Current);
-                if world.remote.park() {
-                    world.private(|private| private.state = State::Parked);
-                }
+            let owner = self.owner.load(Ordering::Relaxed);
+            if owner == arena {
+                // SAFETY: the holder of the slab's arena is alone; loom's cell panics where it is not.
+                self.home.with_mut(|home| unsafe { (*home).push(block) });
+            } else {
+                self.send(owner, block, block);
             }
         }
-        pusher.join().unwrap();
-        // Wherever the slab was woken, its arena sees it.
-        world.collect_woken(0);
-        world.collect_woken(1);
-        if world.private(|private| private.state) == State::Parked {
-            // Both blocks were home before it was parked.
-            assert_eq!(world.private(|private| private.home.len()), 2);
-            assert_eq!(world.remote.waiting(), 0);
-            world.private(|private| private.state = State::Current);
+    }
+
+    /// What the holder of arena 1 does that takes the slab over from arena 0, which is idle, under the node's lock.
+    fn adopt(&self) {
+        let _guard = self.node.lock();
+        self.collect_inbox(0);
+        self.owner.store(1, Ordering::Release);
+    }
+
+    /// At the end nothing may be lost, wherever it was sent: each block is home once.
+    fn all_home(&self) {
+        for _ in 0..2 {
+            self.collect_inbox(0);
+            self.collect_inbox(1);
         }
-        world.bring_home(world.remote.take());
-        world.all_home(2);
+        // SAFETY: all other threads have been joined.
+        let mut home = self.home.with(|home| unsafe { (*home).clone() });
+        home.sort_unstable();
+        assert_eq!(home, (0..self.links.len()).collect::<Vec<_>>());
+    }
+}
+
+fn spawn(world: &Arc<World>, work: impl FnOnce(&World) + 'static) -> thread::JoinHandle<()> {
+    let world = world.clone();
+    thread::spawn(move || work(&world))
+}
+
+fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn two_threads_send_while_the_holder_takes_all() {
+    loom::model(|| {
+        let world = World::new(3);
+        let threads = [
+            spawn(&world, |world| world.free_remotely(&[0, 1])),
+            spawn(&world, |world| world.free_remotely(&[2])),
+            // A thread of its own: loom lets the one that spawns run first.
+            spawn(&world, |world| world.collect_inbox(0)),
+        ];
+        join(threads);
+        world.all_home();
+    });
+}
+
+#[test]
+fn a_sender_is_overtaken_by_a_holder_that_takes_all_and_a_sender_of_the_same_block_later() {
+    // The same block comes home, is handed out and is sent again while another sender has read the inbox's head: the
+    // head's value comes back, and no block may be lost or doubled for it (ABA).
+    loom::model(|| {
+        let world = World::new(2);
+        let slow = spawn(&world, |world| world.free_remotely(&[1]));
+        let again = spawn(&world, |world| {
+            world.free_remotely(&[0]);
+            world.collect_inbox(0);
+            // SAFETY: this thread holds the arena; loom's cell panics where it does not.
+            let handed_out = world.home.with_mut(|home| unsafe {
+                let before = (*home).len();
+                (*home).retain(|block| *block != 0);
+                before > (*home).len()
+            });
+            assert!(handed_out);
+            world.free_remotely(&[0]);
+        });
+        join([slow, again]);
+        world.all_home();
+    });
+}
+
+#[test]
+fn a_slab_is_adopted_by_another_arena_while_blocks_are_sent_to_the_old_one() {
+    loom::model(|| {
+        let world = World::new(2);
+        let threads = [
+            spawn(&world, |world| world.free_remotely(&[0])),
+            spawn(&world, |world| world.free_remotely(&[1])),
+            spawn(&world, World::adopt),
+        ];
+        join(threads);
+        world.all_home();
+    });
+}
+
+#[test]
+fn a_thread_leaves_its_arena_behind_on_a_node_and_another_takes_it_up_while_a_block_is_sent() {
+    loom::model(|| {
+        let world = World::new(2);
+        let migrant = spawn(&world, |world| {
+            // Holds arena 0, looks at its inbox, and is found on another node: the arena goes among the idle ones.
+            world.collect_inbox(0);
+            drop(world.node.lock());
+        });
+        let sender = spawn(&world, |world| world.free_remotely(&[0, 1]));
+        join([migrant]);
+        let heir = spawn(&world, |world| {
+            drop(world.node.lock());
+            world.collect_inbox(0);
+        });
+        join([sender, heir]);
+        world.all_home();
+    });
+}
+
+#[test]
+fn an_idle_arena_is_looked_after_while_another_thread_takes_its_slab_over() {
+    // Two threads at a lock and a third beside it take too many orders to try all: those with up to three preemptions.
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let world = World::new(1);
+        let sender = spawn(&world, |world| world.free_remotely(&[0]));
+        let adopter = spawn(&world, World::adopt);
+        let keeper = spawn(&world, |world| {
+            // Idle arenas are anybody's who holds the node's lock.
+            let _guard = world.node.lock();
+            world.collect_inbox(0);
+        });
+        join([sender, adopter, keeper]);
+        world.all_home();
     });
 }

@@ -117,7 +117,7 @@ pub(crate) fn home() -> NodeIndex {
 
 /// The node that the calling thread runs on, or the nearest with memory.
 fn here() -> NodeIndex {
-    os::current_cpu_and_node().map_or(NodeIndex::FIRST, |(_, node)| topology::machine().nearest(node))
+    os::current_node().map_or(NodeIndex::FIRST, |node| topology::machine().nearest(node))
 }
 
 /// Checks what the policy asks for against the machine, once, while the process is being set up.

@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | 0 | 64 KiB | 512 hot slab headers of 128 B | each slab's owner |
 //! | 1 | 4 KiB | 512 owner words | whoever takes or gives a slot, under the node's lock; an adopting arena |
-//! | 1 | 32 KiB | 512 remote words, each on a line of its own | any thread |
+//! | 1 | 512 B | 512 weights | whoever makes the slot part of a slab, under the node's lock |
 //! | 1 | the rest | the segment's own header | the holder of the node's lock |
 //!
 //! It is all touched lazily: a small program pays a few pages.
@@ -19,8 +19,7 @@ use core::ptr::NonNull;
 
 use crate::arith::align_down;
 use crate::slab::SlabHeader;
-use crate::slab::remote::Remote;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicUsize, Ordering};
 use crate::topology::NodeIndex;
 use crate::zone::{GRANULE, granule_start};
 use bitmap::Bitmap;
@@ -37,12 +36,17 @@ pub(crate) const USABLE_SLOTS: usize = SLOTS - FIRST_SLOT;
 const HEADER: usize = size_of::<SlabHeader>();
 /// Where the owner words begin, in bytes from the segment's start. Mappings (`large`) keep theirs at the same place.
 pub(crate) const OWNERS: usize = SLOT;
-const REMOTES: usize = OWNERS + SLOTS * size_of::<usize>();
-const OWN: usize = REMOTES + SLOTS * size_of::<Remote>();
+const WEIGHTS: usize = OWNERS + SLOTS * size_of::<usize>();
+const OWN: usize = WEIGHTS + SLOTS;
 const _: () = assert!(HEADER * SLOTS == SLOT);
-const _: () = assert!(size_of::<Remote>() == 64);
+const _: () = assert!(OWN.is_multiple_of(align_of::<SegmentHeader>()));
 const _: () = assert!(OWN + size_of::<SegmentHeader>() <= FIRST_SLOT * SLOT);
 const _: () = assert!(SLOTS == 512);
+
+/// The weight at which a chain of blocks is sent home: so many bytes, or so many blocks of the least weight.
+pub(crate) const FULL_WEIGHT: u32 = 128;
+const OUTBOX_BYTES: usize = 16 << 10;
+const LEAST_WEIGHT: usize = 4;
 
 /// A slot's number within its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,11 +233,23 @@ impl SegmentPtr {
         self.owner_word(slot).compare_exchange(seen.0, OwnerWord::FREE.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// A slot's remote word.
     #[inline(always)]
-    pub(crate) fn remote(self, slot: SlotIndex) -> &'static Remote {
-        // SAFETY: remote words are atomics in committed memory that is never unmapped; zero bytes are valid.
-        unsafe { self.part::<Remote>(REMOTES + slot.get() * size_of::<Remote>()).as_ref() }
+    fn weight_byte(&self, slot: SlotIndex) -> &AtomicU8 {
+        // SAFETY: weights are atomics in committed memory that is never unmapped while anybody may look.
+        unsafe { self.part::<AtomicU8>(WEIGHTS + slot.get()).as_ref() }
+    }
+
+    /// What a block of the slot's slab weighs in an outbox, of [`FULL_WEIGHT`]. Relaxed: whoever frees a block was handed
+    /// it after this was written.
+    #[inline(always)]
+    pub(crate) fn weight(self, slot: SlotIndex) -> u32 {
+        u32::from(self.weight_byte(slot).load(Ordering::Relaxed))
+    }
+
+    /// Says how long the blocks of the slot's slab are, in bytes.
+    pub(crate) fn set_weight(self, slot: SlotIndex, block_size: usize) {
+        let weight = (block_size * FULL_WEIGHT as usize / OUTBOX_BYTES).clamp(LEAST_WEIGHT, FULL_WEIGHT as usize);
+        self.weight_byte(slot).store(weight as u8, Ordering::Relaxed);
     }
 
     /// A slot's first byte.

@@ -1,11 +1,11 @@
 //! Slabs: one slot (blocks to 8 KiB) or eight (blocks to 64 KiB) of a segment, carved into blocks of one size class.
 //!
-//! A slab's metadata stands apart from its blocks, in its segment: the hot header here, written by its owner alone; the
-//! owner word and the remote word (see [`remote`]), which other threads read and push to.
+//! A slab's metadata stands apart from its blocks, in its segment: the hot header here, written by its owner alone, and
+//! the owner word, which other threads read.
 //!
 //! # Counting
-//! *Out* are the blocks that are carved and not on the slab's local list: in users' hands, on the arena's list, on the
-//! remote word or in an outbox. The header does not keep `out` but `needed = out - target`, which each free of the owner
+//! *Out* are the blocks that are carved and not on the slab's local list: in users' hands, on the arena's list, in an
+//! outbox or an inbox. The header does not keep `out` but `needed = out - target`, which each free of the owner
 //! takes one from; at zero something is to be done. Which, tells the state:
 //!
 //! | state | where it is | target | at zero |
@@ -14,14 +14,12 @@
 //! | `Partial` | on the arena's list of the class | 0 | it is empty: its slots go back to the node |
 //! | `Parked` | nowhere: all its blocks are out | carved - `wake_at` | it has room again: it becomes partial |
 
-pub(crate) mod remote;
-
 use core::cell::Cell;
 use core::ptr::NonNull;
 
 use crate::segment::{SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::{ClassId, MAX_BLOCK};
-use remote::Remote;
+use crate::topology::NodeIndex;
 
 /// A free block, owned by whoever holds this: its first word links it to the next.
 #[must_use = "a block dropped on the floor is lost"]
@@ -39,6 +37,15 @@ impl Block {
         Block(start)
     }
 
+    /// The block at that address; none at 0.
+    ///
+    /// # Safety
+    /// 0, or as for [`at`](Self::at).
+    #[inline(always)]
+    pub(crate) unsafe fn from_address(address: usize) -> Option<Self> {
+        NonNull::new(core::ptr::with_exposed_provenance_mut(address)).map(Block)
+    }
+
     #[inline(always)]
     pub(crate) const fn pointer(self) -> NonNull<u8> {
         self.0
@@ -46,7 +53,7 @@ impl Block {
 
     #[inline(always)]
     pub(crate) fn address(self) -> usize {
-        self.0.as_ptr() as usize
+        self.0.as_ptr().expose_provenance()
     }
 
     #[inline(always)]
@@ -91,6 +98,8 @@ pub(crate) struct SlabHeader {
     class: Cell<ClassId>,
     state: Cell<State>,
     slots: Cell<u8>,
+    /// The node whose memory it is.
+    node: Cell<NodeIndex>,
     /// Whether what is not carved yet is known to be zero.
     fresh: Cell<bool>,
     /// Blocks that come back before a parked slab is looked at again.
@@ -154,16 +163,6 @@ impl Slab {
         self.0.as_ptr().expose_provenance()
     }
 
-    /// The slab whose header's address that is.
-    ///
-    /// # Safety
-    /// `address` came from [`address`](Self::address).
-    #[inline(always)]
-    pub(crate) unsafe fn from_address(address: usize) -> Self {
-        // SAFETY: never 0, by the caller's promise.
-        Slab(unsafe { NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut(address)) })
-    }
-
     #[inline(always)]
     pub(crate) fn segment(self) -> SegmentPtr {
         // SAFETY: the header lies in slot 0 of its segment.
@@ -181,15 +180,10 @@ impl Slab {
         self.segment().slot_start(self.slot())
     }
 
-    #[inline(always)]
-    pub(crate) fn remote(self) -> &'static Remote {
-        self.segment().remote(self.slot())
-    }
-
     /// Makes the slots a slab of that shape: no block carved, nothing out, nobody's yet.
     ///
     /// The caller holds the node's lock and has just taken the slots out of the segment's free ones.
-    pub(crate) fn begin(self, shape: &Shape, fresh: bool) {
+    pub(crate) fn begin(self, shape: &Shape, fresh: bool, node: NodeIndex) {
         let header = self.header();
         header.local.set(None);
         header.needed.set(0);
@@ -200,12 +194,15 @@ impl Slab {
         header.state.set(State::Current);
         header.slots.set(shape.slots as u8);
         header.fresh.set(fresh);
-        let wake_at = (shape.capacity / WAKE_FRACTION).max(1) as u32;
-        header.wake_at.set(wake_at);
+        header.node.set(node);
+        header.wake_at.set((shape.capacity / WAKE_FRACTION).max(1) as u32);
         header.next.set(None);
         header.previous.set(None);
-        let batch = (OUTBOX_BYTES / shape.class.size()).clamp(1, OUTBOX_BLOCKS);
-        self.remote().begin(wake_at, batch as u32);
+    }
+
+    /// The node whose memory it is.
+    pub(crate) fn node(self) -> NodeIndex {
+        self.header().node.get()
     }
 
     #[inline(always)]
@@ -312,9 +309,9 @@ impl Slab {
         needed == 0
     }
 
-    /// Whether there is nothing to be had from it: no local block, no remote one, none to carve.
+    /// Whether there is nothing to be had from it: no local block, none to carve.
     pub(crate) fn is_used_up(self) -> bool {
-        self.header().local.get().is_none() && self.remote().waiting() == 0 && self.is_carved_up()
+        self.header().local.get().is_none() && self.is_carved_up()
     }
 
     /// Carves the next `wanted` blocks, or as many as are left; they are out from then on. `None` where none is left.
@@ -354,7 +351,7 @@ impl Slab {
         Some(unsafe { self.start().add(carved as usize * self.block_size()) })
     }
 
-    /// Current, used up: from now on `needed` counts towards its waking. The remote word has been parked already.
+    /// Current, used up: from now on `needed` counts towards its waking.
     pub(crate) fn park(self) {
         let header = self.header();
         debug_assert!(header.local.get().is_none() && header.needed.get() == header.carved.get());
@@ -367,17 +364,17 @@ impl Slab {
         let header = self.header();
         debug_assert!(header.state.get() == State::Parked);
         let target = header.carved.get() - header.wake_at.get();
-        let needed = header.needed.get();
-        let above_target = if needed > HAS_WAKER / 2 { needed.wrapping_sub(HAS_WAKER) } else { needed };
-        // Wrapping: below the target, where the owner has freed more while the slab had a waker.
-        header.needed.set(above_target.wrapping_add(target));
+        header.needed.set(header.needed.get() + target);
         header.state.set(State::Partial);
     }
 
-    /// Parked, and about to be woken by another thread, while the owner's frees reach the count: the waker's blocks are
-    /// still out, so the owner's frees cannot empty the slab. They go on counting, far from zero, until it is unparked.
-    pub(crate) fn has_waker(self) {
-        self.header().needed.set(HAS_WAKER);
+    /// Undoes the last [`free_local`](Self::free_local): the block is out again.
+    pub(crate) fn undo_free(self) -> Option<Block> {
+        let header = self.header();
+        let block = header.local.get()?;
+        header.local.set(block.next());
+        header.needed.set(header.needed.get().wrapping_add(1));
+        Some(block)
     }
 
     #[inline]
@@ -386,15 +383,8 @@ impl Slab {
     }
 }
 
-/// What `needed` counts down from while a slab waits for its waker: more than any slab has blocks.
-const HAS_WAKER: u32 = 1 << 30;
-
 /// A parked slab is looked at again when one in so many of its blocks is back.
 const WAKE_FRACTION: usize = 16;
-
-/// What an outbox gathers for one slab before it sends it home: so many bytes, and at most so many blocks.
-const OUTBOX_BYTES: usize = 2048;
-const OUTBOX_BLOCKS: usize = 32;
 
 /// A block was freed that is the one freed last.
 #[cold]

@@ -4,9 +4,10 @@ pub(crate) mod lock;
 pub(crate) mod once;
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+#[allow(unused_imports, reason = "some serve only one of the system twins, or fault injection")]
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 /// Declares a constructor that is `const` outside loom, whose atomics cannot be made at compile time.
 macro_rules! const_unless_loom {

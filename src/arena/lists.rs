@@ -3,14 +3,13 @@
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
-use super::outbox::{block_at, send_home};
+use super::outbox::send_home;
 use super::{Arena, enter, idle, tls};
 use crate::config::{self, Zero};
 use crate::node::{self, Locked};
 use crate::os;
-use crate::segment::{OwnerWord, SLOT, SegmentPtr};
+use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::{CLASSES, ClassId};
-use crate::slab::remote::Chain;
 use crate::slab::{Block, Shape, Slab, State, double_free};
 
 /// How many bytes of blocks are carved at a time: about a page.
@@ -37,6 +36,10 @@ impl Arena {
     /// A block of the class. `None` where there is no memory for it.
     pub(crate) fn allocate_block(&self, class: ClassId, want_zero: bool) -> Option<Handed> {
         let list = self.list(class);
+        if list.get().is_none() {
+            self.look_after();
+            self.collect_inbox(None);
+        }
         if list.get().is_none() {
             match self.refill(class, want_zero)? {
                 Refill::List(first, count) => {
@@ -81,18 +84,12 @@ impl Arena {
         listed.set(listed.get().wrapping_add(u64::from(count)));
     }
 
-    /// Blocks for the class's list, which is empty. In this order: from the current slab, slabs that others' frees have
-    /// woken, the arena's partial slabs, those of idle arenas of the node, fresh slots, other nodes.
+    /// Blocks for the class's list, which is empty. In this order: from the current slab, the arena's partial slabs, those
+    /// of idle arenas of the node, fresh slots, other nodes.
     fn refill(&self, class: ClassId, want_zero: bool) -> Option<Refill> {
-        self.look_after();
-        let mut tried_woken = false;
         loop {
             if let Some(refill) = self.refill_from_current(class, want_zero) {
                 return Some(refill);
-            }
-            if !tried_woken {
-                tried_woken = true;
-                self.collect_woken(None);
             }
             if let Some(slab) = self.partial[class.index()].get() {
                 self.unlink_partial(slab);
@@ -110,33 +107,24 @@ impl Arena {
         self.current[slab.class().index()].set(Some(slab));
     }
 
-    /// From the current slab: what its owner freed, what others freed, what was never used. Parks the slab when there is
-    /// none of it.
+    /// From the current slab: what was freed, what was never used. Parks the slab when there is none of it.
     fn refill_from_current(&self, class: ClassId, want_zero: bool) -> Option<Refill> {
         let current = &self.current[class.index()];
         let slab = current.get()?;
         if let Some((first, count)) = slab.take_local() {
             return Some(Refill::List(first, count));
         }
-        loop {
-            // What others pushed was out and is out again: the count stays.
-            if let Some(chain) = slab.remote().take() {
-                return Some(Refill::List(block_at(slab, chain.first), chain.count));
-            }
-            if want_zero && let Some(block) = slab.carve_zeroed() {
-                return Some(Refill::Zeroed(block));
-            }
-            let wanted = (CARVE / class.size()).max(1) as u32;
-            if let Some(carved) = slab.carve(wanted) {
-                return Some(Refill::List(carved.list, carved.count));
-            }
-            if slab.remote().park() {
-                slab.park();
-                current.set(None);
-                self.filled[class.index()].set(true);
-                return None;
-            }
+        if want_zero && let Some(block) = slab.carve_zeroed() {
+            return Some(Refill::Zeroed(block));
         }
+        let wanted = (CARVE / class.size()).max(1) as u32;
+        if let Some(carved) = slab.carve(wanted) {
+            return Some(Refill::List(carved.list, carved.count));
+        }
+        slab.park();
+        current.set(None);
+        self.filled[class.index()].set(true);
+        None
     }
 
     /// A slab for the class from the node: one of an idle arena, or fresh slots. It is the current one then, and where a
@@ -157,7 +145,10 @@ impl Arena {
         let shape = Shape::of(class);
         let slots = pool.take_slots(shape.slots, 1)?;
         let slab = Slab::at(slots.segment, slots.first);
-        slab.begin(&shape, slots.used_before == 0);
+        slab.begin(&shape, slots.used_before == 0, pool.node());
+        for slot in 0..shape.slots {
+            slots.segment.set_weight(slots.first.plus(slot), class.size());
+        }
         self.own(slab);
         self.make_current(slab);
         if config::current().zero == Zero::Free && slots.used_before > 0 {
@@ -187,7 +178,7 @@ impl Arena {
     fn adopt(&self, class: ClassId, pool: &Locked) -> Option<Option<Refill>> {
         let index = class.index();
         for other in idle::some(pool, IDLE_LOOKED_AT) {
-            other.collect_woken(Some(pool));
+            other.collect_inbox(Some(pool));
             if let Some(slab) = other.partial[index].get() {
                 other.unlink_partial(slab);
                 self.own(slab);
@@ -231,26 +222,33 @@ impl Arena {
         }
     }
 
-    /// Puts the slabs that others' frees have woken among the partial ones; gives up those that are empty.
-    pub(super) fn collect_woken(&self, pool: Option<&Locked>) {
-        let mut name = self.woken.take_all();
-        while name != 0 {
-            // SAFETY: names on the stack are addresses of slabs' headers.
-            let slab = unsafe { Slab::from_address(name) };
-            name = slab.remote().woken_next.load(crate::sync::Ordering::Relaxed);
-            slab.unpark();
-            self.link_partial(slab);
-            if let Some(chain) = slab.remote().take() {
-                self.take_home(slab, chain, pool);
-            }
+    /// Brings the blocks home that others have freed. `pool` is the arena's node's, where it is held.
+    pub(super) fn collect_inbox(&self, pool: Option<&Locked>) {
+        // SAFETY: what is in an inbox are addresses of blocks, which were freed and are the holder's once taken.
+        let mut next = unsafe { Block::from_address(self.inbox.take_all()) };
+        while let Some(block) = next {
+            next = block.next();
+            self.bring_home(block, pool);
         }
     }
 
-    /// Puts a chain that others pushed on a partial slab's local list; gives the slab up where it is empty then.
-    fn take_home(&self, slab: Slab, chain: Chain, pool: Option<&Locked>) {
-        let first = block_at(slab, chain.first);
-        if slab.give_back(first, chain.count) {
-            self.give_up(slab, pool);
+    #[inline]
+    fn bring_home(&self, block: Block, pool: Option<&Locked>) {
+        let address = block.address();
+        // SAFETY: blocks of slabs lie in segments.
+        let segment = unsafe { SegmentPtr::of(address) };
+        let slot = SlotIndex::of(address);
+        let slab = match segment.owner(slot).decode() {
+            Owner::Arena(owner, back) if owner == self.address() => Slab::at(segment, slot.minus(back)),
+            // Its slab was handed over to another arena in the meantime.
+            Owner::Arena(owner, _) => {
+                block.set_next(None);
+                return send_home(owner, block, block);
+            }
+            _ => double_free(block),
+        };
+        if slab.free_local(block) {
+            self.count_ran_out(slab, pool);
         }
     }
 
@@ -282,21 +280,19 @@ impl Arena {
     }
 
     /// A free has brought the slab's count to zero: see `slab`.
-    fn count_ran_out(&self, slab: Slab) {
+    fn count_ran_out(&self, slab: Slab, pool: Option<&Locked>) {
+        if slab.count_is_wrong()
+            && let Some(block) = slab.last_freed()
+        {
+            double_free(block);
+        }
         match slab.state() {
             State::Current => self.all_came_back(slab),
-            State::Partial => self.give_up(slab, None),
-            State::Parked => match slab.remote().unpark() {
-                Some(chain) => {
-                    slab.unpark();
-                    self.link_partial(slab);
-                    if let Some(chain) = chain {
-                        self.take_home(slab, chain, None);
-                    }
-                }
-                // Another thread was faster: the slab comes by the woken stack.
-                None => slab.has_waker(),
-            },
+            State::Partial => self.give_up(slab, pool),
+            State::Parked => {
+                slab.unpark();
+                self.link_partial(slab);
+            }
         }
     }
 
@@ -314,8 +310,7 @@ impl Arena {
         }
     }
 
-    /// From time to time, in refills: sends home what waits in the outbox, looks through partial slabs for what others
-    /// have freed, and has the pool purge what is due.
+    /// From time to time, in refills: sends home what waits in the outbox, and has the pool purge what is due.
     fn look_after(&self) {
         self.refills.set(self.refills.get() + 1);
         if self.refills.get() < REFILLS {
@@ -337,20 +332,17 @@ impl Arena {
         }
     }
 
-    /// Sends home what waits in the outbox, and gives up partial slabs that are empty now that what others freed is
-    /// counted.
+    /// Sends home what waits in the outbox, takes what others have freed, and gives up partial slabs that are empty.
     pub(crate) fn tidy(&self, pool: Option<&Locked>) {
         self.outbox.flush();
         self.give_back_kept(pool);
-        self.collect_woken(pool);
+        self.collect_inbox(pool);
         for index in 0..CLASSES {
             let mut next = self.partial[index].get();
             while let Some(slab) = next {
                 next = slab.links().0.get();
-                match slab.remote().take() {
-                    Some(chain) => self.take_home(slab, chain, pool),
-                    None if slab.out() == 0 => self.give_up(slab, pool),
-                    None => {}
+                if slab.out() == 0 {
+                    self.give_up(slab, pool);
                 }
             }
         }
@@ -362,9 +354,6 @@ impl Arena {
         for index in 0..CLASSES {
             let Some(slab) = self.current[index].get() else { continue };
             let Some(class) = ClassId::at(index) else { continue };
-            if let Some(chain) = slab.remote().take() {
-                let _ = slab.give_back(block_at(slab, chain.first), chain.count);
-            }
             let (mut waiting, mut next) = (0, self.list(class).get());
             while let Some(block) = next {
                 waiting += 1;
@@ -386,32 +375,40 @@ impl Arena {
 }
 
 /// Takes back a block whose owner word names an arena, but not plainly the calling thread's own.
-pub(crate) fn free_to_arena(slab: Slab, address: NonNull<u8>, arena: usize) {
+pub(crate) fn free_to_arena(slab: Slab, address: NonNull<u8>, owner: usize) {
     if config::current().zero == Zero::Free {
         // SAFETY: the block is the slab's, `block_size` bytes long, and its user has given it up.
         unsafe { address.write_bytes(0, slab.block_size()) };
     }
     // SAFETY: the user has given the block up.
     let block = unsafe { Block::at(address) };
-    if tls::get().address() == arena {
+    let current = tls::get();
+    if current.address() == owner {
         if slab.free_local(block) {
             count_ran_out(slab);
         }
         return;
     }
-    free_remote(slab, block);
+    let weight = slab.segment().weight(slab.slot());
+    if current.id.get().is_some() && !current.busy.get() {
+        current.busy.set(true);
+        current.outbox.add(owner, block, weight);
+        current.busy.set(false);
+        return;
+    }
+    free_without_arena(owner, block, weight);
 }
 
-/// Takes back a block of another arena's slab. A thread that has no arena gets one, for its outbox.
-fn free_remote(slab: Slab, block: Block) {
-    // After its end a thread sends each block by itself, as does one that is re-entered.
+/// Sends a block home for a thread that has no arena yet, and gets one for its outbox; has one no more; or is re-entered.
+#[cold]
+fn free_without_arena(owner: usize, block: Block, weight: u32) {
     let exited = ptr::eq(tls::get(), &raw const tls::EXITED);
     match (!exited).then(|| enter::enter(&config::Config::new()).ok()).flatten() {
-        // Entering may have given this thread the very arena that owns the slab.
-        Some(held) => held.outbox.add(slab, block),
+        // Entering may have given this thread the very arena that owns the slab; then it comes by its own inbox.
+        Some(held) => held.outbox.add(owner, block, weight),
         None => {
             block.set_next(None);
-            send_home(slab, block, block, 1);
+            send_home(owner, block, block);
         }
     }
 }
@@ -421,31 +418,15 @@ fn free_remote(slab: Slab, block: Block) {
 #[inline(never)]
 pub(crate) extern "C" fn count_ran_out(slab: Slab) {
     let arena = tls::get();
-    if slab.count_is_wrong()
-        && let Some(block) = slab.last_freed()
-    {
-        double_free(block);
-    }
     if !arena.busy.get() {
         arena.busy.set(true);
-        arena.count_ran_out(slab);
+        arena.count_ran_out(slab, None);
         arena.busy.set(false);
         return;
     }
-    // Re-entered: current and partial slabs are looked at again when blocks are next wanted of them. A parked one goes
-    // the way it would if another thread had woken it.
-    if slab.state() == State::Parked {
-        match slab.remote().unpark() {
-            Some(chain) => {
-                if let Some(chain) = chain {
-                    let first = block_at(slab, chain.first);
-                    let last = core::iter::successors(Some(first), |block| block.next()).last().unwrap_or(first);
-                    send_home(slab, first, last, chain.count);
-                }
-                slab.has_waker();
-                arena.woken.push(slab.address(), &slab.remote().woken_next);
-            }
-            None => slab.has_waker(),
-        }
+    // Re-entered in the middle of a slow path: the block comes home by the arena's own inbox.
+    if let Some(block) = slab.undo_free() {
+        block.set_next(None);
+        send_home(arena.address(), block, block);
     }
 }

@@ -16,6 +16,8 @@ pub enum Call {
     Move = 8,
     /// Binding addresses to a node (`mbind`).
     Bind = 16,
+    /// Asking which node a thread runs on (`getcpu`).
+    Getcpu = 32,
 }
 
 #[cfg(feature = "fault-injection")]

@@ -4,7 +4,8 @@ use core::ffi::c_void;
 
 use super::keeping_errno;
 use super::process::token_pointer;
-use crate::sync::{AtomicU32, AtomicUsize, Ordering};
+use crate::os::fault::{self, Call};
+use crate::sync::{AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 /// A number that no other living thread has: the thread pointer, or the address of the thread's `errno`.
 #[inline(always)]
@@ -51,20 +52,44 @@ pub(crate) fn now_ms() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// The kernel's number of the CPU and of the node that the calling thread runs on.
+/// The kernel's number of the node that the calling thread runs on. The error is `errno`'s.
 ///
-/// Read from the thread's `rseq` area where the C library registered one and the kernel fills the node in (Linux 6.3),
-/// else from `getcpu`, which the kernel's vDSO answers. `None` where neither works.
-pub(crate) fn current_cpu_and_node() -> Option<(u32, u32)> {
-    if let Some(place) = rseq::cpu_and_node() {
-        return Some(place);
+/// Read from the thread's `rseq` area where the C library registered one: the node itself where the kernel fills it in
+/// (Linux 6.3), else the CPU, whose node is asked for once. Without such an area, from `getcpu`.
+#[inline]
+pub(crate) fn current_node() -> Result<u32, i32> {
+    match rseq::place() {
+        Some(rseq::Place::Node(node)) => Ok(node),
+        Some(rseq::Place::Cpu(cpu)) => match NODE_OF_CPU.get(cpu as usize).map(|node| node.load(Ordering::Relaxed)) {
+            Some(node) if node != 0 => Ok(u32::from(node) - 1),
+            _ => ask_for_node(),
+        },
+        None => ask_for_node(),
+    }
+}
+
+/// By CPU: its node's number plus one; 0 while it was not asked for. A CPU stays on its node for as long as the process
+/// runs (but where a machine's boards are exchanged under power; then blocks land on the node that the CPU had).
+static NODE_OF_CPU: [AtomicU16; 8192] = [const { AtomicU16::new(0) }; 8192];
+
+#[cold]
+fn ask_for_node() -> Result<u32, i32> {
+    if fault::fails(Call::Getcpu) {
+        return Err(libc::ENOSYS);
     }
     let (mut cpu, mut node) = (0_u32, 0_u32);
-    let answer = keeping_errno(|| {
+    keeping_errno(|| {
         // SAFETY: both buffers are writable; the third argument is ignored since Linux 2.6.24.
-        unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, &raw mut node, core::ptr::null_mut::<c_void>()) }
-    });
-    (answer == 0).then_some((cpu, node))
+        let answer =
+            unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, &raw mut node, core::ptr::null_mut::<c_void>()) };
+        if answer != 0 {
+            return Err(super::errno());
+        }
+        if let (Some(known), Ok(number)) = (NODE_OF_CPU.get(cpu as usize), u16::try_from(node + 1)) {
+            known.store(number, Ordering::Relaxed);
+        }
+        Ok(node)
+    })
 }
 
 /// The restartable-sequences area of the thread (rseq(2)), as far as it is needed here.
@@ -78,6 +103,12 @@ mod rseq {
     const NODE_ID: usize = 20;
     /// The feature size from which `node_id` is there.
     const WITH_NODE: libc::c_ulong = 24;
+
+    /// Where the thread runs, as far as its area tells.
+    pub(super) enum Place {
+        Node(u32),
+        Cpu(u32),
+    }
 
     // glibc 2.35 and later export the area's distance from the thread pointer; weak, since older ones do not.
     core::arch::global_asm!(".weak __rseq_offset", ".weak __rseq_size");
@@ -98,35 +129,54 @@ mod rseq {
         }
         // SAFETY: both are constants of the C library, of these types (glibc manual, "Restartable Sequences").
         let (offset, size) = unsafe { (*offset, *size) };
-        // SAFETY: no preconditions.
-        (size >= 24 && unsafe { libc::getauxval(AT_RSEQ_FEATURE_SIZE) } >= WITH_NODE).then_some(offset)
+        // A size of 0: the area is not registered (GLIBC_TUNABLES=glibc.pthread.rseq=0).
+        (size as usize >= CPU_ID + size_of::<u32>()).then_some(offset)
     }
 
-    pub(super) fn cpu_and_node() -> Option<(u32, u32)> {
-        /// 0: not known yet; 1: can be used; 2: cannot.
-        static USABLE: AtomicU8 = AtomicU8::new(0);
-        if USABLE.load(Ordering::Relaxed) == 2 {
+    #[inline]
+    pub(super) fn place() -> Option<Place> {
+        /// 0: not known yet; the others as named.
+        static TELLS: AtomicU8 = AtomicU8::new(0);
+        const NOTHING: u8 = 1;
+        const THE_CPU: u8 = 2;
+        const THE_NODE: u8 = 3;
+        let mut tells = TELLS.load(Ordering::Relaxed);
+        if tells == NOTHING {
             return None;
         }
-        let Some(offset) = offset() else {
-            USABLE.store(2, Ordering::Relaxed);
-            return None;
-        };
-        USABLE.store(1, Ordering::Relaxed);
-        let area = core::ptr::with_exposed_provenance::<u8>(super::thread_token().wrapping_add_signed(offset));
+        let offset = offset();
+        if tells == 0 {
+            tells = match offset {
+                None => NOTHING,
+                // SAFETY: no preconditions.
+                Some(_) if unsafe { libc::getauxval(AT_RSEQ_FEATURE_SIZE) } >= WITH_NODE => THE_NODE,
+                Some(_) => THE_CPU,
+            };
+            TELLS.store(tells, Ordering::Relaxed);
+        }
+        let area = core::ptr::with_exposed_provenance::<u8>(super::thread_token().wrapping_add_signed(offset?));
         // SAFETY: the C library keeps the calling thread's area at that distance from its thread pointer; the kernel
         // writes aligned words of it, only while this thread is not running.
-        let (cpu, node) = unsafe {
-            (area.add(CPU_ID).cast::<i32>().read_volatile(), area.add(NODE_ID).cast::<u32>().read_volatile())
-        };
+        let cpu = unsafe { area.add(CPU_ID).cast::<i32>().read_volatile() };
         // Negative while the area is not registered.
-        u32::try_from(cpu).ok().map(|cpu| (cpu, node))
+        let cpu = u32::try_from(cpu).ok()?;
+        if tells == THE_CPU {
+            return Some(Place::Cpu(cpu));
+        }
+        // SAFETY: as above; the kernel's feature size says that the field is there.
+        Some(Place::Node(unsafe { area.add(NODE_ID).cast::<u32>().read_volatile() }))
     }
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
 mod rseq {
-    pub(super) fn cpu_and_node() -> Option<(u32, u32)> {
+    #[allow(dead_code, reason = "only the C library of GNU tells")]
+    pub(super) enum Place {
+        Node(u32),
+        Cpu(u32),
+    }
+
+    pub(super) fn place() -> Option<Place> {
         None
     }
 }
