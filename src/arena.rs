@@ -28,6 +28,7 @@ use core::num::NonZeroU32;
 
 use crossbeam_utils::CachePadded;
 
+use crate::node::Whereabouts;
 use crate::segment::ARENA_ALIGN;
 use crate::size_class::{CLASSES, ClassId};
 use crate::slab::{Block, Slab};
@@ -68,6 +69,8 @@ pub(crate) struct Arena {
     /// Whether every operation takes the slow path.
     is_checked: Cell<bool>,
     node: Cell<NodeIndex>,
+    /// Where its thread was when the node was last found to be right: see `node::whereabouts`.
+    seen_at: Cell<Option<Whereabouts>>,
     id: Cell<Option<ArenaId>>,
     /// By class, a bit: a slab of the class was used up once.
     filled: [Cell<bool>; CLASSES],
@@ -107,6 +110,7 @@ impl Arena {
             busy: Cell::new(false),
             is_checked: Cell::new(false),
             node: Cell::new(NodeIndex::FIRST),
+            seen_at: Cell::new(None),
             id: Cell::new(None),
             filled: [const { Cell::new(false) }; CLASSES],
             at_hand: AtHand::new(),

@@ -9,6 +9,7 @@ use core::ptr::{self, NonNull};
 
 use crate::arith::{MAX_SIZE, align_up};
 use crate::config::Config;
+use crate::size_class::{ClassId, MAX_FAST};
 use crate::{heap, os};
 
 /// What every size is aligned to at least: `alignof(max_align_t)` on 64-bit systems.
@@ -20,13 +21,20 @@ static DEFAULTS: Config = Config::new();
 /// `malloc(3)`.
 #[inline(always)]
 pub fn malloc(size: usize) -> *mut u8 {
-    use crate::size_class::{ClassId, MAX_FAST};
-    if size <= MAX_FAST
-        && let Some(block) = crate::arena::tls::get().pop(ClassId::of_16(size))
-    {
-        return block.pointer().as_ptr();
+    if size > MAX_FAST {
+        return malloc_slow(size);
     }
-    malloc_slow(size)
+    let class = ClassId::of_16(size);
+    match crate::arena::tls::get().pop(class) {
+        Some(block) => block.pointer().as_ptr(),
+        None => malloc_listed(class),
+    }
+}
+
+#[cold]
+#[inline(never)]
+extern "C" fn malloc_listed(class: ClassId) -> *mut u8 {
+    or_enomem(heap::allocate_listed(class, &DEFAULTS))
 }
 
 // `extern "C"` here and in `heap`: such a function cannot unwind, so the fast paths end in a jump to it and need no frame.

@@ -8,7 +8,7 @@ use crate::arith::MAX_SIZE;
 use crate::config::Config;
 use crate::large::Mapping;
 use crate::message::fatal;
-use crate::segment::{Owner, SLOT, SegmentPtr, SlotIndex};
+use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::{ClassId, MAX_FAST};
 use crate::slab::{Block, Slab};
 use crate::zone::{self, Outlier};
@@ -19,14 +19,27 @@ use crate::zone::{self, Outlier};
 pub(crate) fn allocate(size: usize, align: usize, base: &Config) -> *mut u8 {
     if size <= MAX_FAST && align <= 16 {
         let class = if align <= 8 { ClassId::of_8(size) } else { ClassId::of_16(size) };
-        if let Some(block) = tls::get().pop(class) {
-            return block.pointer().as_ptr();
-        }
+        return match tls::get().pop(class) {
+            Some(block) => block.pointer().as_ptr(),
+            None => allocate_listed(class, base),
+        };
     }
     allocate_slow(size, align, base)
 }
 
-/// What [`allocate`] does when its list is empty, and for all larger sizes.
+/// What [`allocate`] does when its list is empty.
+#[cold]
+#[inline(never)]
+pub(crate) extern "C" fn allocate_listed(class: ClassId, base: &Config) -> *mut u8 {
+    let handed = match enter::enter(base) {
+        Ok(held) => held.allocate_block(class, false),
+        Err(Refusal::NoMemory) => None,
+        Err(Refusal::Reentered) => return emergency::allocate(class.size(), class.align()),
+    };
+    handed.map_or(ptr::null_mut(), |handed| handed.block.as_ptr())
+}
+
+/// What [`allocate`] does for all larger sizes.
 #[cold]
 #[inline(never)]
 pub(crate) extern "C" fn allocate_slow(size: usize, align: usize, base: &Config) -> *mut u8 {
@@ -125,8 +138,17 @@ extern "C" fn free_elsewhere(block: NonNull<u8>) {
     let segment = unsafe { SegmentPtr::of(address) };
     let slot = SlotIndex::of(address);
     let word = segment.owner(slot);
+    match word.arena_address() {
+        Some(owner) => arena::free_to_arena(segment, slot, word, owner, block),
+        None => free_large(segment, slot, word, block),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn free_large(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, block: NonNull<u8>) {
+    let address = block.as_ptr() as usize;
     match word.decode() {
-        Owner::Arena(owner, back) => arena::free_to_arena(Slab::at(segment, slot.minus(back)), block, owner),
         Owner::Run(slots) => {
             if !address.is_multiple_of(SLOT) {
                 fatal("free", address, INTERIOR);
@@ -148,7 +170,7 @@ extern "C" fn free_elsewhere(block: NonNull<u8>) {
             arena::large::free_mapping(mapping);
         }
         Owner::RunInterior => fatal("free", address, INTERIOR),
-        Owner::Free => fatal("free", address, FREED),
+        Owner::Free | Owner::Arena(..) => fatal("free", address, FREED),
     }
 }
 

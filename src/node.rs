@@ -14,7 +14,7 @@ use crate::message::Line;
 use crate::os::{self, Binding, MAX_NODES, NodeMask};
 use crate::segment::SegmentPtr;
 use crate::sync::lock::{Guard, Lock};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::topology::{self, NodeIndex};
 use crate::zone::{self, Part};
 
@@ -100,22 +100,49 @@ pub(crate) fn spread() -> NodeIndex {
     NodeIndex::new(topology::machine().count())
 }
 
-/// The node whose pool a thread is to allocate from now, by the policy and where it runs.
-#[inline]
-pub(crate) fn home() -> NodeIndex {
+/// Where a thread runs, in so far as its [`home`] depends on it: while this stays the same, so does the home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whereabouts(core::num::NonZeroU32);
+
+/// The calling thread's whereabouts, where they can be told for next to nothing.
+#[inline(always)]
+pub(crate) fn whereabouts() -> Option<Whereabouts> {
+    os::current_cpu().and_then(whereabouts_on)
+}
+
+#[inline(always)]
+fn whereabouts_on(cpu: u32) -> Option<Whereabouts> {
+    core::num::NonZeroU32::new(cpu.wrapping_add(1).wrapping_add(EPOCH.load(Ordering::Relaxed))).map(Whereabouts)
+}
+
+/// What [`home`] depends on beside the CPU: another number each time that the nodes which may be used have changed, in
+/// steps of more than there can be CPUs.
+static EPOCH: AtomicU32 = AtomicU32::new(0);
+
+/// The node whose pool a thread is to allocate from now, by the policy and where it runs; and for what whereabouts that
+/// holds, where it is known.
+pub(crate) fn home() -> (NodeIndex, Option<Whereabouts>) {
     let machine = topology::machine();
     if machine.count() == 1 {
-        return NodeIndex::FIRST;
+        return (NodeIndex::FIRST, None);
     }
-    match config::current().policy {
-        Policy::Local | Policy::Bind => here(),
-        Policy::Interleave => spread(),
+    let fixed = match config::current().policy {
+        Policy::Local | Policy::Bind => None,
+        Policy::Interleave => Some(spread()),
         // A node that is not there was said when the process was set up: see `check_policy`.
-        Policy::Prefer(id) => machine.find(topology::NodeId::new(id)).unwrap_or_else(here),
+        Policy::Prefer(id) => machine.find(topology::NodeId::new(id)),
+    };
+    // The CPU is read once, and the node is that CPU's: the thread may move at any time.
+    let cpu = os::current_cpu();
+    let whereabouts = cpu.and_then(whereabouts_on);
+    match (fixed, cpu.and_then(os::node_of_cpu)) {
+        (Some(fixed), _) => (fixed, whereabouts),
+        (None, Some(node)) => (machine.nearest(node), whereabouts),
+        (None, None) => (here(), None),
     }
 }
 
-/// The node that the calling thread runs on, or the nearest with memory.
+/// The node that the calling thread runs on, or the nearest with memory; asked of the kernel.
 fn here() -> NodeIndex {
     os::current_node().map_or(NodeIndex::FIRST, |node| topology::machine().nearest(node))
 }

@@ -132,6 +132,18 @@ impl OwnerWord {
         self.0 == arena
     }
 
+    /// The arena it names, if it names one.
+    #[inline(always)]
+    pub(crate) fn arena_address(self) -> Option<usize> {
+        (self.0 & SPECIAL == 0 && self.0 != 0).then_some(align_down(self.0, ARENA_ALIGN))
+    }
+
+    /// How many slots before this one the slab begins. For the word of an arena.
+    #[inline(always)]
+    pub(crate) fn back(self) -> usize {
+        self.0 >> 3 & 7
+    }
+
     #[inline]
     pub(crate) fn decode(self) -> Owner {
         if self.0 & SPECIAL == 0 {

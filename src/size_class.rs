@@ -13,7 +13,7 @@ pub(crate) const CLASSES: usize = 68;
 pub(crate) const MAX_BLOCK: usize = 64 << 10;
 
 /// The largest request, in bytes, whose class is looked up in a table on the fast path.
-pub(crate) const MAX_FAST: usize = 2048;
+pub(crate) const MAX_FAST: usize = 16 << 10;
 
 /// A size class: an index below [`CLASSES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ const SIZES: [u32; CLASSES] = {
     sizes
 };
 const _: () = assert!(SIZES[CLASSES - 1] as usize == MAX_BLOCK);
-const _: () = assert!(SIZES[47] as usize == MAX_FAST);
+const _: () = assert!(SIZES[59] as usize == MAX_FAST);
 
 /// The class of each size to [`MAX_FAST`], in units of `UNIT` bytes, among the classes that are multiples of `UNIT`.
 const fn table<const UNIT: usize, const LENGTH: usize>() -> [u8; LENGTH] {
@@ -114,6 +114,11 @@ impl ClassId {
     pub(crate) fn size(self) -> usize {
         // SAFETY: a `ClassId` is made only by the functions here, always below `CLASSES`.
         unsafe { *SIZES.get_unchecked(self.0 as usize) as usize }
+    }
+
+    /// What its blocks are aligned to at least, in bytes: 8 or 16.
+    pub(crate) fn align(self) -> usize {
+        if self.size().is_multiple_of(16) { 16 } else { 8 }
     }
 
     /// The class's place in tables of all classes.

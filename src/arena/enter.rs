@@ -62,7 +62,7 @@ pub(crate) enum Refusal {
 
 /// Holds the calling thread's arena for a slow path, finding one for it first if need be. `base` are the settings that the
 /// environment is put on, if this is the process's first use.
-#[inline]
+#[inline(always)]
 pub(crate) fn enter(base: &Config) -> Result<Held, Refusal> {
     let arena = tls::get();
     // The sentinels are never busy, and have no number.
@@ -72,7 +72,12 @@ pub(crate) fn enter(base: &Config) -> Result<Held, Refusal> {
     if arena.busy.get() {
         return Err(Refusal::Reentered);
     }
-    let arena = if topology::machine().count() > 1 { follow_thread(arena) } else { arena };
+    if topology::machine().count() > 1 {
+        let whereabouts = node::whereabouts();
+        if whereabouts.is_none() || whereabouts != arena.seen_at.get() {
+            return Ok(hold(follow_thread(arena), false));
+        }
+    }
     Ok(hold(arena, false))
 }
 
@@ -116,7 +121,7 @@ fn find(base: &Config) -> Result<&'static Arena, Refusal> {
     if !process::set_up(base) {
         return Err(Refusal::Reentered);
     }
-    let node = node::home();
+    let (node, _) = node::home();
     if node::pool(node).is_mine() {
         return Err(Refusal::Reentered);
     }
@@ -164,9 +169,15 @@ fn find_on(node: NodeIndex) -> Option<&'static Arena> {
 
 /// On a machine with more than one node: the arena that the thread is to use now, which is another once the thread
 /// runs on another node. The old one stays behind, for whoever runs there.
+#[cold]
+#[inline(never)]
 fn follow_thread(arena: &'static Arena) -> &'static Arena {
-    let home = node::home();
-    if home == arena.node.get() || node::pool(home).is_mine() {
+    let (home, whereabouts) = node::home();
+    if home == arena.node.get() {
+        arena.seen_at.set(whereabouts);
+        return arena;
+    }
+    if node::pool(home).is_mine() {
         return arena;
     }
     tls::set(&tls::ATTACHING);
@@ -175,6 +186,7 @@ fn follow_thread(arena: &'static Arena) -> &'static Arena {
         retire(arena);
     }
     let arena = new.unwrap_or(arena);
+    arena.seen_at.set(if new.is_some() { whereabouts } else { None });
     tls::set(arena);
     arena
 }

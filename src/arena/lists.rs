@@ -3,12 +3,12 @@
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
-use super::outbox::send_home;
+use super::outbox::{Added, send_home};
 use super::{Arena, enter, idle, tls};
 use crate::config::{self, Zero};
 use crate::node::{self, Locked};
 use crate::os;
-use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
+use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::{CLASSES, ClassId};
 use crate::slab::{Block, Shape, Slab, State, double_free};
 
@@ -238,14 +238,15 @@ impl Arena {
         // SAFETY: blocks of slabs lie in segments.
         let segment = unsafe { SegmentPtr::of(address) };
         let slot = SlotIndex::of(address);
-        let slab = match segment.owner(slot).decode() {
-            Owner::Arena(owner, back) if owner == self.address() => Slab::at(segment, slot.minus(back)),
+        let word = segment.owner(slot);
+        let slab = match word.arena_address() {
+            Some(owner) if owner == self.address() => Slab::at(segment, slot.minus(word.back())),
             // Its slab was handed over to another arena in the meantime.
-            Owner::Arena(owner, _) => {
+            Some(owner) => {
                 block.set_next(None);
                 return send_home(owner, block, block);
             }
-            _ => double_free(block),
+            None => double_free(block),
         };
         if slab.free_local(block) {
             self.count_ran_out(slab, pool);
@@ -375,37 +376,76 @@ impl Arena {
 }
 
 /// Takes back a block whose owner word names an arena, but not plainly the calling thread's own.
-pub(crate) fn free_to_arena(slab: Slab, address: NonNull<u8>, owner: usize) {
+#[inline(always)]
+pub(crate) fn free_to_arena(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, owner: usize, block: NonNull<u8>) {
     if config::current().zero == Zero::Free {
-        // SAFETY: the block is the slab's, `block_size` bytes long, and its user has given it up.
-        unsafe { address.write_bytes(0, slab.block_size()) };
+        return free_cleared(segment, slot, word, owner, block);
     }
+    free_owned(segment, slot, word, owner, block);
+}
+
+#[cold]
+#[inline(never)]
+fn free_cleared(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, owner: usize, block: NonNull<u8>) {
+    let size = Slab::at(segment, slot.minus(word.back())).block_size();
+    // SAFETY: the block is the slab's, `size` bytes long, and its user has given it up.
+    unsafe { block.write_bytes(0, size) };
+    free_owned(segment, slot, word, owner, block);
+}
+
+#[inline(always)]
+fn free_owned(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, owner: usize, block: NonNull<u8>) {
     // SAFETY: the user has given the block up.
-    let block = unsafe { Block::at(address) };
-    let current = tls::get();
-    if current.address() == owner {
+    let block = unsafe { Block::at(block) };
+    let arena = tls::get();
+    if arena.address() == owner {
+        let slab = Slab::at(segment, slot.minus(word.back()));
         if slab.free_local(block) {
             count_ran_out(slab);
         }
         return;
     }
-    let weight = slab.segment().weight(slab.slot());
-    if current.id.get().is_some() && !current.busy.get() {
-        current.busy.set(true);
-        current.outbox.add(owner, block, weight);
-        current.busy.set(false);
-        return;
+    let weight = segment.weight(slot);
+    // The arenas of threads that have none never have a chain.
+    if arena.busy.get() {
+        return free_without_outbox(owner, block, weight);
     }
-    free_without_arena(owner, block, weight);
+    arena.busy.set(true);
+    let added = arena.outbox.add(owner, block, weight);
+    arena.busy.set(false);
+    match added {
+        Added::Waits => {}
+        Added::IsFull => send_full(owner),
+        Added::NoChain => free_without_outbox(owner, block, weight),
+    }
 }
 
-/// Sends a block home for a thread that has no arena yet, and gets one for its outbox; has one no more; or is re-entered.
+/// Sends the chain that was just filled.
 #[cold]
-fn free_without_arena(owner: usize, block: Block, weight: u32) {
-    let exited = ptr::eq(tls::get(), &raw const tls::EXITED);
+#[inline(never)]
+extern "C" fn send_full(owner: usize) {
+    let arena = tls::get();
+    arena.busy.set(true);
+    arena.outbox.send(owner);
+    arena.busy.set(false);
+}
+
+/// Sends a block home that begins a chain; of a thread that has no arena yet, and gets one for its outbox; that has one
+/// no more; or that is re-entered.
+#[cold]
+#[inline(never)]
+extern "C" fn free_without_outbox(owner: usize, block: Block, weight: u32) {
+    let arena = tls::get();
+    if arena.id.get().is_some() && !arena.busy.get() {
+        arena.busy.set(true);
+        arena.outbox.begin(owner, block, weight);
+        arena.busy.set(false);
+        return;
+    }
+    let exited = ptr::eq(arena, &raw const tls::EXITED);
     match (!exited).then(|| enter::enter(&config::Config::new()).ok()).flatten() {
         // Entering may have given this thread the very arena that owns the slab; then it comes by its own inbox.
-        Some(held) => held.outbox.add(owner, block, weight),
+        Some(held) => held.outbox.begin(owner, block, weight),
         None => {
             block.set_next(None);
             send_home(owner, block, block);

@@ -9,64 +9,106 @@ use crate::slab::{Block, double_free};
 
 const ENTRIES: usize = 8;
 
-/// A chain in the making; without a first block, none.
-#[derive(Clone, Copy)]
+/// A chain in the making.
 struct Entry {
-    /// The arena that it goes to, by its address.
-    owner: usize,
-    first: Option<Block>,
-    last: Option<Block>,
+    /// The arena that it goes to, by its address; 0: there is no chain.
+    owner: Cell<usize>,
+    first: Cell<Option<Block>>,
+    last: Cell<Option<Block>>,
     /// What its blocks weigh together: see `SegmentPtr::weight`.
-    weight: u32,
+    weight: Cell<u32>,
 }
 
-const EMPTY: Entry = Entry { owner: 0, first: None, last: None, weight: 0 };
-
 /// The chains, each at a place that its arena decides.
-pub(super) struct Outbox([Cell<Entry>; ENTRIES]);
+pub(super) struct Outbox([Entry; ENTRIES]);
+
+/// The place of an arena's chain. Arenas of different nodes differ in high bits of their addresses only, those of one
+/// node in low ones: all of them decide (Knuth, "The Art of Computer Programming" 3, 6.4, multiplicative hashing).
+#[inline(always)]
+fn place_of(owner: usize) -> usize {
+    (owner / ARENA_ALIGN).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - ENTRIES.ilog2())
+}
 
 impl Outbox {
     pub(super) const fn new() -> Self {
-        Outbox([const { Cell::new(EMPTY) }; ENTRIES])
+        Outbox(
+            [const {
+                Entry {
+                    owner: Cell::new(0),
+                    first: Cell::new(None),
+                    last: Cell::new(None),
+                    weight: Cell::new(0),
+                }
+            }; ENTRIES],
+        )
     }
 
-    /// Adds a block of that arena's; sends what is full, and what another arena's chain displaces.
-    #[inline]
-    pub(super) fn add(&self, owner: usize, block: Block, weight: u32) {
-        let place = &self.0[owner / ARENA_ALIGN % ENTRIES];
-        let mut entry = place.get();
-        if entry.owner == owner && entry.first.is_some() {
-            if entry.first == Some(block) {
-                double_free(block);
-            }
-            block.set_next(entry.first);
-            entry.first = Some(block);
-            entry.weight += weight;
-        } else {
-            entry.send();
-            block.set_next(None);
-            entry = Entry { owner, first: Some(block), last: Some(block), weight };
+    /// Adds a block of that arena's to its chain.
+    #[inline(always)]
+    pub(super) fn add(&self, owner: usize, block: Block, weight: u32) -> Added {
+        let entry = &self.0[place_of(owner)];
+        if entry.owner.get() != owner {
+            return Added::NoChain;
         }
-        if entry.weight >= FULL_WEIGHT {
-            entry.send();
-            entry = EMPTY;
+        let first = entry.first.get();
+        if first == Some(block) {
+            double_free(block);
         }
-        place.set(entry);
+        block.set_next(first);
+        entry.first.set(Some(block));
+        let weight = entry.weight.get() + weight;
+        entry.weight.set(weight);
+        if weight >= FULL_WEIGHT { Added::IsFull } else { Added::Waits }
+    }
+
+    /// Begins a chain with a block of that arena's (or goes on with one that was begun meanwhile); sends the one that
+    /// another arena had at its place.
+    pub(super) fn begin(&self, owner: usize, block: Block, weight: u32) {
+        match self.add(owner, block, weight) {
+            Added::Waits => return,
+            Added::IsFull => return self.send(owner),
+            Added::NoChain => {}
+        }
+        let entry = &self.0[place_of(owner)];
+        entry.send();
+        block.set_next(None);
+        if weight >= FULL_WEIGHT {
+            return send_home(owner, block, block);
+        }
+        entry.owner.set(owner);
+        entry.first.set(Some(block));
+        entry.last.set(Some(block));
+        entry.weight.set(weight);
+    }
+
+    /// Sends that arena's chain.
+    pub(super) fn send(&self, owner: usize) {
+        self.0[place_of(owner)].send();
     }
 
     /// Sends all.
     pub(super) fn flush(&self) {
-        for place in &self.0 {
-            place.replace(EMPTY).send();
-        }
+        self.0.iter().for_each(Entry::send);
     }
 }
 
+/// What came of adding a block.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    /// It waits with others.
+    Waits,
+    /// So many wait that they are to be sent.
+    IsFull,
+    /// Its arena has no chain: it was not added.
+    NoChain,
+}
+
 impl Entry {
-    #[inline]
-    fn send(self) {
-        if let (Some(first), Some(last)) = (self.first, self.last) {
-            send_home(self.owner, first, last);
+    fn send(&self) {
+        let owner = self.owner.replace(0);
+        if let (Some(first), Some(last)) = (self.first.take(), self.last.take()) {
+            send_home(owner, first, last);
         }
     }
 }

@@ -236,6 +236,16 @@ pub(crate) fn now_ms() -> u64 {
     START.get_or_init(Instant::now).elapsed().as_millis() as u64
 }
 
+/// Not known.
+pub(crate) fn current_cpu() -> Option<u32> {
+    None
+}
+
+/// Not known.
+pub(crate) fn node_of_cpu(_: u32) -> Option<u32> {
+    None
+}
+
 /// The one node there is.
 pub(crate) fn current_node() -> Result<u32, i32> {
     Ok(0)

@@ -52,28 +52,39 @@ pub(crate) fn now_ms() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// The kernel's number of the node that the calling thread runs on. The error is `errno`'s.
+/// The number of the CPU that the calling thread runs on, if it costs next to nothing to know.
 ///
-/// Read from the thread's `rseq` area where the C library registered one: the node itself where the kernel fills it in
-/// (Linux 6.3), else the CPU, whose node is asked for once. Without such an area, from `getcpu`.
-#[inline]
-pub(crate) fn current_node() -> Result<u32, i32> {
-    match rseq::place() {
-        Some(rseq::Place::Node(node)) => Ok(node),
-        Some(rseq::Place::Cpu(cpu)) => match NODE_OF_CPU.get(cpu as usize).map(|node| node.load(Ordering::Relaxed)) {
-            Some(node) if node != 0 => Ok(u32::from(node) - 1),
-            _ => ask_for_node(),
-        },
-        None => ask_for_node(),
+/// Read from the thread's `rseq` area where the C library registered one (glibc 2.35), else asked of the vDSO.
+#[inline(always)]
+pub(crate) fn current_cpu() -> Option<u32> {
+    match rseq::cpu() {
+        Some(cpu) => Some(cpu),
+        None => ask_for_cpu(),
     }
+}
+
+#[cold]
+fn ask_for_cpu() -> Option<u32> {
+    // SAFETY: no preconditions.
+    let cpu = keeping_errno(|| unsafe { libc::sched_getcpu() });
+    if fault::fails(Call::Getcpu) { None } else { u32::try_from(cpu).ok() }
+}
+
+/// The kernel's number of the node that a CPU belongs to, once a thread on that CPU has called [`current_node`].
+#[inline]
+pub(crate) fn node_of_cpu(cpu: u32) -> Option<u32> {
+    let known = NODE_OF_CPU.get(cpu as usize)?.load(Ordering::Relaxed);
+    u32::from(known).checked_sub(1)
 }
 
 /// By CPU: its node's number plus one; 0 while it was not asked for. A CPU stays on its node for as long as the process
 /// runs (but where a machine's boards are exchanged under power; then blocks land on the node that the CPU had).
 static NODE_OF_CPU: [AtomicU16; 8192] = [const { AtomicU16::new(0) }; 8192];
 
+/// The kernel's number of the node that the calling thread runs on, asked of the kernel (getcpu(2)); the error is
+/// `errno`'s.
 #[cold]
-fn ask_for_node() -> Result<u32, i32> {
+pub(crate) fn current_node() -> Result<u32, i32> {
     if fault::fails(Call::Getcpu) {
         return Err(libc::ENOSYS);
     }
@@ -95,25 +106,21 @@ fn ask_for_node() -> Result<u32, i32> {
 /// The restartable-sequences area of the thread (rseq(2)), as far as it is needed here.
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 mod rseq {
-    use crate::sync::{AtomicU8, Ordering};
+    use crate::sync::{AtomicUsize, Ordering};
 
-    const AT_RSEQ_FEATURE_SIZE: libc::c_ulong = 27;
-    /// Offsets of the fields in `struct rseq` (linux/rseq.h).
+    /// Offset of the CPU's number in `struct rseq` (linux/rseq.h).
     const CPU_ID: usize = 4;
-    const NODE_ID: usize = 20;
-    /// The feature size from which `node_id` is there.
-    const WITH_NODE: libc::c_ulong = 24;
-
-    /// Where the thread runs, as far as its area tells.
-    pub(super) enum Place {
-        Node(u32),
-        Cpu(u32),
-    }
 
     // glibc 2.35 and later export the area's distance from the thread pointer; weak, since older ones do not.
     core::arch::global_asm!(".weak __rseq_offset", ".weak __rseq_size");
 
-    fn offset() -> Option<isize> {
+    /// Where the CPU's number stands, from the thread pointer; or one of the two below, which no offset is.
+    static PLACE: AtomicUsize = AtomicUsize::new(NOT_LOOKED);
+    const NOT_LOOKED: usize = 1;
+    const NOWHERE: usize = 3;
+
+    #[cold]
+    fn look() -> usize {
         let (offset, size): (*const isize, *const u32);
         // SAFETY: loads the two weak symbols' addresses (null where the C library has none) from the global offset
         // table.
@@ -124,59 +131,42 @@ mod rseq {
                 out(reg) offset, out(reg) size, options(pure, readonly, nostack, preserves_flags)
             );
         }
-        if offset.is_null() || size.is_null() {
-            return None;
+        let mut place = NOWHERE;
+        if !offset.is_null() && !size.is_null() {
+            // SAFETY: both are constants of the C library, of these types (glibc manual, "Restartable Sequences").
+            let (offset, size) = unsafe { (*offset, *size) };
+            // A size of 0: the area is not registered (GLIBC_TUNABLES=glibc.pthread.rseq=0).
+            if size as usize >= CPU_ID + size_of::<u32>() {
+                place = (offset as usize).wrapping_add(CPU_ID);
+            }
         }
-        // SAFETY: both are constants of the C library, of these types (glibc manual, "Restartable Sequences").
-        let (offset, size) = unsafe { (*offset, *size) };
-        // A size of 0: the area is not registered (GLIBC_TUNABLES=glibc.pthread.rseq=0).
-        (size as usize >= CPU_ID + size_of::<u32>()).then_some(offset)
+        PLACE.store(place, Ordering::Relaxed);
+        place
     }
 
-    #[inline]
-    pub(super) fn place() -> Option<Place> {
-        /// 0: not known yet; the others as named.
-        static TELLS: AtomicU8 = AtomicU8::new(0);
-        const NOTHING: u8 = 1;
-        const THE_CPU: u8 = 2;
-        const THE_NODE: u8 = 3;
-        let mut tells = TELLS.load(Ordering::Relaxed);
-        if tells == NOTHING {
-            return None;
+    #[inline(always)]
+    pub(super) fn cpu() -> Option<u32> {
+        let mut place = PLACE.load(Ordering::Relaxed);
+        if place % 4 != 0 {
+            place = if place == NOT_LOOKED { look() } else { place };
+            if place == NOWHERE {
+                return None;
+            }
         }
-        let offset = offset();
-        if tells == 0 {
-            tells = match offset {
-                None => NOTHING,
-                // SAFETY: no preconditions.
-                Some(_) if unsafe { libc::getauxval(AT_RSEQ_FEATURE_SIZE) } >= WITH_NODE => THE_NODE,
-                Some(_) => THE_CPU,
-            };
-            TELLS.store(tells, Ordering::Relaxed);
-        }
-        let area = core::ptr::with_exposed_provenance::<u8>(super::thread_token().wrapping_add_signed(offset?));
+        let cpu: i32;
         // SAFETY: the C library keeps the calling thread's area at that distance from its thread pointer; the kernel
         // writes aligned words of it, only while this thread is not running.
-        let cpu = unsafe { area.add(CPU_ID).cast::<i32>().read_volatile() };
-        // Negative while the area is not registered.
-        let cpu = u32::try_from(cpu).ok()?;
-        if tells == THE_CPU {
-            return Some(Place::Cpu(cpu));
+        unsafe {
+            core::arch::asm!("mov {:e}, dword ptr fs:[{}]", out(reg) cpu, in(reg) place, options(readonly, nostack, preserves_flags));
         }
-        // SAFETY: as above; the kernel's feature size says that the field is there.
-        Some(Place::Node(unsafe { area.add(NODE_ID).cast::<u32>().read_volatile() }))
+        // Negative while the area is not registered.
+        u32::try_from(cpu).ok()
     }
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
 mod rseq {
-    #[allow(dead_code, reason = "only the C library of GNU tells")]
-    pub(super) enum Place {
-        Node(u32),
-        Cpu(u32),
-    }
-
-    pub(super) fn place() -> Option<Place> {
+    pub(super) fn cpu() -> Option<u32> {
         None
     }
 }
