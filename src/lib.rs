@@ -74,8 +74,10 @@ pub use crate::global::Homing;
 pub use crate::os::fault;
 #[cfg(not(loom))]
 pub use crate::stats::Stats;
+#[cfg(all(not(loom), feature = "hwloc"))]
+pub use crate::topology::TopologyError;
 #[cfg(not(loom))]
-pub use crate::topology::NodeId;
+pub use crate::topology::{Access, CpuId, Memory, Missing, Node, NodeId, Source, Topology};
 
 /// What the allocator has done so far, and holds now.
 ///

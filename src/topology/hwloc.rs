@@ -1,0 +1,271 @@
+//! A [`Topology`] from hwloc, which knows machines, tiers and speeds that the kernel's files do not tell of.
+//!
+//! hwloc's own memory is the C library's. What its Rust bindings allocate while they look goes by mappings of their own
+//! (`arena::guard`), so that a discovery never works on the arena of the thread it runs on; the result is copied out of
+//! them.
+
+use core::fmt;
+use std::path::{Path, PathBuf};
+
+use hwlocality::memory::attribute::{Initiator, MemoryAttribute};
+use hwlocality::object::TopologyObject;
+use hwlocality::object::attributes::ObjectAttributes;
+use hwlocality::object::distance::DistancesKind;
+use hwlocality::object::types::ObjectType;
+use hwlocality::topology::builder::{BuildFlags, TopologyBuilder};
+
+use super::NodeId;
+use super::description::{Access, CpuId, Memory, Missing, Node, Topology};
+use crate::arena::guard::Apart;
+use crate::os::MAX_NODES;
+
+/// Why hwloc described no machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TopologyError {
+    /// hwloc could not look at the machine; what it said. [`Topology::read`] goes without hwloc.
+    Discovery(String),
+    /// hwloc does not take this for a synthetic description.
+    Description(String),
+    /// hwloc does not take this file for a machine in XML.
+    File(PathBuf),
+    /// What hwloc described has no node that could be named.
+    NoNodes,
+}
+
+impl fmt::Display for TopologyError {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TopologyError::Discovery(why) => {
+                write!(to, "hwloc could not read the machine ({why}); unset its HWLOC_ variables, or go without hwloc")
+            }
+            TopologyError::Description(text) => {
+                write!(to, "hwloc does not understand '{text}'; a description is such as 'NUMANode:2(memory=1GB) PU:4'")
+            }
+            TopologyError::File(path) => {
+                write!(to, "{} is no machine that hwloc can read; write one with `lstopo FILE.xml`", path.display())
+            }
+            TopologyError::NoNodes => to.write_str("hwloc found no memory node; go without hwloc"),
+        }
+    }
+}
+
+impl core::error::Error for TopologyError {}
+
+impl Topology {
+    /// Reads the machine this process runs on by way of hwloc.
+    ///
+    /// What hwloc does not know (free memory; on some versions tiers) is taken from [`read`](Self::read), if hwloc
+    /// describes this very system: its environment variables can make it describe another (`HWLOC_FSROOT`,
+    /// `HWLOC_XMLFILE`, `HWLOC_SYNTHETIC`). The thread's affinity is left alone. Takes some milliseconds.
+    ///
+    /// - *Errors*: where hwloc fails; the message says what to do.
+    ///
+    /// ```
+    /// use homing::Topology;
+    ///
+    /// let machine = Topology::from_hwloc().unwrap_or_else(|error| {
+    ///     eprintln!("{error}");
+    ///     Topology::read()
+    /// });
+    /// assert!(!machine.nodes().is_empty());
+    /// ```
+    pub fn from_hwloc() -> Result<Topology, TopologyError> {
+        let (mut topology, is_this_system) = apart(|| {
+            let hwloc = load(TopologyBuilder::new())?;
+            Ok((describe(&hwloc)?, hwloc.is_this_system()))
+        })?;
+        if is_this_system {
+            topology.fill_from(&Topology::read());
+        }
+        Ok(topology)
+    }
+
+    /// The machine of a synthetic description, as hwloc has them (hwloc(7), "Synthetic topologies").
+    ///
+    /// - *Errors*: [`TopologyError::Description`] where hwloc does not understand it.
+    ///
+    /// ```
+    /// let machine = homing::Topology::from_hwloc_synthetic("NUMANode:4(memory=1GB) PU:2")?;
+    /// assert_eq!(machine.nodes().len(), 4);
+    /// assert_eq!(machine.nodes()[3].cpus().len(), 2);
+    /// # Ok::<(), homing::TopologyError>(())
+    /// ```
+    pub fn from_hwloc_synthetic(description: &str) -> Result<Topology, TopologyError> {
+        apart(|| {
+            let wrong = |_| TopologyError::Description(description.to_owned());
+            describe(&load(TopologyBuilder::new().from_synthetic(description).map_err(wrong)?)?)
+        })
+    }
+
+    /// The machine in a file that `lstopo FILE.xml` wrote, on this machine or another.
+    ///
+    /// - *Errors*: [`TopologyError::File`] where the file cannot be read or is none of hwloc's.
+    ///
+    /// ```no_run
+    /// let machine = homing::Topology::from_hwloc_xml("server.xml".as_ref())?;
+    /// # Ok::<(), homing::TopologyError>(())
+    /// ```
+    pub fn from_hwloc_xml(file: &Path) -> Result<Topology, TopologyError> {
+        let wrong = || TopologyError::File(file.to_owned());
+        // Read here: a file that is not there is no ordinary error to the bindings.
+        let xml = std::fs::read_to_string(file).map_err(|_| wrong())?;
+        apart(|| {
+            let builder = TopologyBuilder::new().from_xml(&xml).map_err(|_| wrong())?;
+            // What is wrong inside the file is found only now.
+            describe(&load(builder).map_err(|_| wrong())?)
+        })
+    }
+
+    /// Takes over what only the other description knows of the same nodes.
+    fn fill_from(&mut self, other: &Topology) {
+        let has_tiers = self.nodes.iter().any(|node| node.tier.is_some());
+        for node in &mut self.nodes {
+            let Some(known) = other.node(node.id) else { continue };
+            node.memory.total = node.memory.total.or(known.memory.total);
+            node.memory.free = node.memory.free.or(known.memory.free);
+            // All or none: the two number tiers in their own ways.
+            if !has_tiers {
+                node.tier = known.tier;
+            }
+            if node.distances.is_empty() {
+                node.distances.clone_from(&known.distances);
+            }
+            if node.access == Access::default() {
+                node.access = known.access;
+                node.initiators.clone_from(&known.initiators);
+            }
+        }
+        // Whatever the other knows is known now.
+        self.missing.retain(|what| other.missing.contains(what) || other.missing.contains(&Missing::Nodes));
+    }
+}
+
+/// Runs a discovery under the guard, and copies what it found out of the guard's mappings.
+fn apart<R: Clone>(discover: impl FnOnce() -> Result<R, TopologyError>) -> Result<R, TopologyError> {
+    let found = {
+        let _apart = Apart::begin();
+        discover()
+    };
+    found.clone()
+}
+
+fn load(builder: TopologyBuilder) -> Result<hwlocality::Topology, TopologyError> {
+    let failed = |error: &dyn fmt::Display| TopologyError::Discovery(error.to_string());
+    // All nodes, also those this process may not use; and no thread is moved from CPU to CPU to ask it what it is.
+    let flags = BuildFlags::INCLUDE_DISALLOWED | BuildFlags::DONT_CHANGE_BINDING;
+    builder.with_flags(flags).map_err(|error| failed(&error))?.build().map_err(|error| failed(&error))
+}
+
+fn describe(hwloc: &hwlocality::Topology) -> Result<Topology, TopologyError> {
+    let mut objects: Vec<(NodeId, &TopologyObject)> = hwloc
+        .objects_with_type(ObjectType::NUMANode)
+        .filter_map(|object| Some((id_of(Some(object))?, object)))
+        .collect();
+    objects.sort_by_key(|(id, _)| *id);
+    let mut nodes: Vec<Node> = objects.iter().map(|(id, object)| describe_node(hwloc, *id, object)).collect();
+    if nodes.is_empty() {
+        return Err(TopologyError::NoNodes);
+    }
+    keep_cpus_once(&mut nodes);
+    let mut missing = Vec::new();
+    read_distances(hwloc, &mut nodes);
+    for at in 0..nodes.len() {
+        nodes[at].initiators = initiators(hwloc, objects[at].1, &nodes);
+        if nodes[at].distances.len() < nodes.len() {
+            missing.push(Missing::Distances(nodes[at].id));
+        }
+    }
+    Ok(Topology { nodes, missing })
+}
+
+fn id_of(object: Option<&TopologyObject>) -> Option<NodeId> {
+    let number = object?.os_index().filter(|number| *number < MAX_NODES)?;
+    Some(NodeId::new(number as u16))
+}
+
+fn describe_node(hwloc: &hwlocality::Topology, id: NodeId, object: &TopologyObject) -> Node {
+    let mut node = Node::new(id);
+    if let Some(cpus) = object.cpuset() {
+        node.cpus = cpus.iter_set().map(|cpu| CpuId::new(usize::from(cpu) as u32)).collect();
+    }
+    if let Some(ObjectAttributes::NUMANode(attributes)) = object.attributes() {
+        let total = attributes.local_memory().map_or(0, |bytes| bytes.get());
+        node.memory = Memory { total: Some(total), free: (total == 0).then_some(0) };
+    }
+    node.is_allowed = hwloc.allowed_nodeset().is_set(usize::from(id.number()));
+    // hwloc 2.10 and later say it: ranks from 0, the fastest first.
+    node.tier = object.info("MemoryTier").and_then(|rank| rank.to_str().ok()?.parse().ok());
+    let best = |attribute, is_better| best_value(attribute, object, is_better).map(|(value, _)| value);
+    node.access = Access {
+        read_bandwidth: best(MemoryAttribute::read_bandwidth(hwloc), u64::gt),
+        write_bandwidth: best(MemoryAttribute::write_bandwidth(hwloc), u64::gt),
+        read_latency: best(MemoryAttribute::read_latency(hwloc), u64::lt),
+        write_latency: best(MemoryAttribute::write_latency(hwloc), u64::lt),
+    };
+    node
+}
+
+/// To hwloc, memory without CPUs is near to the CPUs of other nodes, and has those. A CPU is counted for the node that
+/// has the fewest of them, and of equals for the one with the lowest number, where the kernel puts it.
+fn keep_cpus_once(nodes: &mut [Node]) {
+    let mut order: Vec<usize> = (0..nodes.len()).collect();
+    order.sort_by_key(|at| (nodes[*at].cpus.len(), *at));
+    let mut taken: Vec<CpuId> = Vec::new();
+    for at in order {
+        nodes[at].cpus.retain(|cpu| taken.binary_search(cpu).is_err());
+        taken.extend(&nodes[at].cpus);
+        taken.sort_unstable();
+    }
+}
+
+/// The firmware's distances, if hwloc has them.
+fn read_distances(hwloc: &hwlocality::Topology, nodes: &mut [Node]) {
+    let all = hwloc.distances_with_type(Some(DistancesKind::MEANS_LATENCY), ObjectType::NUMANode).unwrap_or_default();
+    // Others may have added matrices in units of their own; the firmware's has 10 from each node to itself.
+    let firmware = all.iter().find(|matrix| {
+        matrix.name() == Some(c"NUMALatency")
+            && matrix.enumerate_distances().all(|((from, to), distance)| from != to || distance == 10)
+    });
+    let Some(firmware) = firmware else { return };
+    for ((from, to), distance) in firmware.object_distances() {
+        let (Some(from), Some(to), Ok(distance)) = (id_of(from), id_of(to), u8::try_from(distance)) else { continue };
+        if let Some(node) = nodes.iter_mut().find(|node| node.id == from) {
+            node.distances.push((to, distance));
+        }
+    }
+    for node in nodes {
+        node.distances.sort_unstable();
+    }
+}
+
+/// The attribute's best value over all initiators, and who has it.
+fn best_value<'hwloc>(
+    attribute: MemoryAttribute<'hwloc>,
+    target: &TopologyObject,
+    is_better: fn(&u64, &u64) -> bool,
+) -> Option<(u64, Vec<Initiator<'hwloc>>)> {
+    // An error says that nothing is known of this target.
+    let (initiators, values) = attribute.initiators(target).ok()?;
+    let best = *values.iter().reduce(|best, value| if is_better(value, best) { value } else { best })?;
+    let those = initiators.into_iter().zip(values).filter(|(_, value)| *value == best);
+    Some((best, those.map(|(initiator, _)| initiator).collect()))
+}
+
+/// The nodes whose CPUs have the best access to the target, by the first attribute that says anything.
+fn initiators(hwloc: &hwlocality::Topology, target: &TopologyObject, nodes: &[Node]) -> Vec<NodeId> {
+    let attributes: [(MemoryAttribute<'_>, fn(&u64, &u64) -> bool); 4] = [
+        (MemoryAttribute::read_bandwidth(hwloc), u64::gt),
+        (MemoryAttribute::read_latency(hwloc), u64::lt),
+        (MemoryAttribute::write_bandwidth(hwloc), u64::gt),
+        (MemoryAttribute::write_latency(hwloc), u64::lt),
+    ];
+    let found = attributes.into_iter().find_map(|(attribute, is_better)| best_value(attribute, target, is_better));
+    let has_access = |cpu: &CpuId| {
+        found.iter().flat_map(|(_, those)| those).any(|initiator| match initiator {
+            Initiator::CpuSet(cpus) => cpus.is_set(cpu.number() as usize),
+            Initiator::Object(object) => object.cpuset().is_some_and(|cpus| cpus.is_set(cpu.number() as usize)),
+        })
+    };
+    nodes.iter().filter(|node| node.cpus.iter().any(has_access)).map(|node| node.id).collect()
+}
