@@ -9,14 +9,19 @@ use std::thread;
 
 use homing::{Homing, Topology};
 
-/// homing, and which of the calling thread's blocks begin a page, as mappings of their own do and blocks of slabs rarely.
+/// Whether the block is a mapping of its own: those begin where segments keep their headers, so that no other block does.
+fn is_mapping(block: *const u8) -> bool {
+    (block as usize) % (32 << 20) < 128 << 10
+}
+
+/// homing, and how many blocks the calling thread got in mappings of their own.
 struct Watched(Homing);
 
 #[global_allocator]
 static GLOBAL: Watched = Watched(Homing::new());
 
 thread_local! {
-    /// Blocks that begin a page, and others; `None` while nobody counts.
+    /// Mappings, and other blocks; `None` while nobody counts.
     static SEEN: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
 }
 
@@ -26,7 +31,7 @@ unsafe impl GlobalAlloc for Watched {
         // SAFETY: the caller's promise.
         let block = unsafe { self.0.alloc(layout) };
         let _ = SEEN.try_with(|seen| match seen.get() {
-            Some((mappings, others)) if (block as usize).is_multiple_of(4096) => seen.set(Some((mappings + 1, others))),
+            Some((mappings, others)) if is_mapping(block) => seen.set(Some((mappings + 1, others))),
             Some((mappings, others)) => seen.set(Some((mappings, others + 1))),
             None => {}
         });
@@ -81,7 +86,7 @@ fn discovery_allocates_from_mappings_and_its_result_does_not_lie_there() {
     assert_eq!(after.emergencies - before.emergencies, mappings, "the guard was on for all of these");
     // The copy: the list of nodes, the CPUs of each, and the list of what is missing.
     assert_eq!(others, 1 + 8 + 1);
-    assert!(machine.nodes().iter().all(|node| !(node.cpus().as_ptr() as usize).is_multiple_of(4096)));
+    assert!(machine.nodes().iter().all(|node| !is_mapping(node.cpus().as_ptr().cast())));
     let of_the_kernel = homing::stats();
     drop(Topology::read());
     assert_eq!(homing::stats().emergencies, of_the_kernel.emergencies, "only hwloc is guarded");
