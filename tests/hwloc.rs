@@ -113,6 +113,32 @@ fn a_synthetic_machine_has_all_its_nodes_and_says_that_it_has_no_distances() {
     assert_eq!(two_hundred.nodes().len(), 200);
 }
 
+/// The machine of a synthetic description, in hwloc's XML.
+fn xml_of(description: &str) -> String {
+    let builder = hwlocality::topology::builder::TopologyBuilder::new().from_synthetic(description).unwrap();
+    builder.build().unwrap().export_xml(Default::default()).unwrap().to_string()
+}
+
+/// A file of that machine.
+fn xml_file(name: &str, xml: &str) -> PathBuf {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.xml", std::process::id()));
+    std::fs::write(&file, xml).unwrap();
+    file
+}
+
+#[test]
+fn a_machine_whose_memory_hwloc_does_not_know_is_not_taken_for_one_without_any() {
+    let xml = xml_of("NUMANode:2(memory=1GiB) PU:1");
+    let size = " local_memory=\"1073741824\"";
+    assert_eq!(xml.matches(size).count(), 2);
+    let none = Topology::from_hwloc_xml(&xml_file("no-sizes", &xml.replace(size, ""))).unwrap();
+    assert!(none.nodes().iter().all(|node| node.memory().total.is_none()), "{none:?}");
+    assert!(none.missing().contains(&Missing::Memory(NodeId::new(1))));
+    let one = Topology::from_hwloc_xml(&xml_file("one-size", &xml.replacen(size, "", 1))).unwrap();
+    assert_eq!(one.nodes()[0].memory().total, Some(0));
+    assert!(!one.missing().contains(&Missing::Memory(NodeId::new(0))));
+}
+
 #[test]
 fn memory_that_shares_cpus_with_another_node_does_not_have_them_twice() {
     // Packages with ordinary memory of their own, each with a second, large one at its side.
@@ -125,11 +151,8 @@ fn memory_that_shares_cpus_with_another_node_does_not_have_them_twice() {
 
 #[test]
 fn a_machine_survives_the_way_through_a_file() {
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("machine-{}.xml", std::process::id()));
     let described = "NUMANode:3(memory=2GB) PU:4";
-    let hwloc =
-        hwlocality::topology::builder::TopologyBuilder::new().from_synthetic(described).unwrap().build().unwrap();
-    hwloc.export_xml_file(Some(&file), Default::default()).unwrap();
+    let file = xml_file("whole", &xml_of(described));
     assert_eq!(Topology::from_hwloc_xml(&file), Topology::from_hwloc_synthetic(described));
 }
 

@@ -110,11 +110,35 @@ fn a_machine_whose_sys_is_not_mounted_has_its_cpus_from_elsewhere() {
         eprintln!("left out: only the super-user can hide /sys: {}", outcome.err);
         return;
     }
-    let json: serde_json::Value = serde_json::from_str(&outcome.silent().out).unwrap();
+    // hwloc says on its own what it lacks.
+    assert!(cfg!(feature = "hwloc") || outcome.err.is_empty(), "{outcome:?}");
+    let json: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
     assert_eq!(json["missing"][0], "which nodes there are", "{json:#}");
     let cpus = json["nodes"][0]["cpus"].as_array().unwrap().len();
     assert_eq!(cpus, std::thread::available_parallelism().unwrap().get(), "{json:#}");
     assert!(json["nodes"][0]["total_bytes"].as_u64() > Some(0), "{json:#}");
+}
+
+#[cfg(feature = "hwloc")]
+#[test]
+fn the_kernel_s_files_serve_where_hwloc_fails_and_one_line_says_why() {
+    let file = scratch("empty").join("empty.xml");
+    std::fs::write(&file, r#"<?xml version="1.0"?><topology version="2.0"><object type="Machine"/></topology>"#)
+        .unwrap();
+    let outcome = run(command(launcher()).args(["topology", "--json"]).env("HWLOC_XMLFILE", &file)).succeeded();
+    let line = outcome.only_line();
+    assert!(line.starts_with("homing: hwloc could not read the machine (hwloc_topology_load: "), "{line}");
+    assert!(line.ends_with("; this is from the kernel's files"), "{line}");
+    assert!(outcome.out.contains("\"source\": \"the kernel's files\""), "{outcome:?}");
+    assert!(topology(&["--json"]).silent().out.contains("\"source\": \"hwloc\""));
+}
+
+#[cfg(feature = "hwloc")]
+#[test]
+fn a_machine_that_hwloc_is_told_of_is_drawn_as_hwloc_has_it() {
+    let described = "Package:2 [NUMANode(memory=16GiB)] [NUMANode(memory=64GiB)] PU:4";
+    let outcome = run(command(launcher()).arg("topology").env("HWLOC_SYNTHETIC", described)).silent();
+    is_kept("synthetic.txt", &outcome.out);
 }
 
 #[test]

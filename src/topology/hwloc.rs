@@ -136,9 +136,22 @@ impl Topology {
                 node.initiators.clone_from(&known.initiators);
             }
         }
-        // Whatever the other knows is known now.
-        self.missing.retain(|what| other.missing.contains(what) || other.missing.contains(&Missing::Nodes));
+        self.missing = missing(&self.nodes);
+        // hwloc makes a node up where the kernel names none.
+        if self.nodes.len() == 1 && other.missing.contains(&Missing::Nodes) {
+            self.missing.clone_from(&other.missing);
+        }
     }
+}
+
+/// What the nodes lack of what every kernel with nodes says.
+fn missing(nodes: &[Node]) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    for node in nodes {
+        missing.extend(node.memory.total.is_none().then_some(Missing::Memory(node.id)));
+        missing.extend((node.distances.len() < nodes.len()).then_some(Missing::Distances(node.id)));
+    }
+    missing
 }
 
 /// Runs a discovery under the guard, and copies what it found out of the guard's mappings.
@@ -151,10 +164,13 @@ fn apart<R: Clone>(discover: impl FnOnce() -> Result<R, TopologyError>) -> Resul
 }
 
 fn load(builder: TopologyBuilder) -> Result<hwlocality::Topology, TopologyError> {
-    let failed = |error: &dyn fmt::Display| TopologyError::Discovery(error.to_string());
     // All nodes, also those this process may not use; and no thread is moved from CPU to CPU to ask it what it is.
     let flags = BuildFlags::INCLUDE_DISALLOWED | BuildFlags::DONT_CHANGE_BINDING;
-    builder.with_flags(flags).map_err(|error| failed(&error))?.build().map_err(|error| failed(&error))
+    let builder = builder.with_flags(flags).map_err(|error| TopologyError::Discovery(error.to_string()))?;
+    builder.build().map_err(|error| {
+        let reason = error.errno.map_or_else(|| "no reason given".to_owned(), |errno| errno.to_string());
+        TopologyError::Discovery(format!("{}: {reason}", error.api))
+    })
 }
 
 fn describe(hwloc: &hwlocality::Topology) -> Result<Topology, TopologyError> {
@@ -168,14 +184,15 @@ fn describe(hwloc: &hwlocality::Topology) -> Result<Topology, TopologyError> {
         return Err(TopologyError::NoNodes);
     }
     keep_cpus_once(&mut nodes);
-    let mut missing = Vec::new();
+    // To hwloc, memory of which it knows nothing is as large as none; but no machine is without any.
+    if nodes.iter().all(|node| node.memory.total == Some(0)) {
+        nodes.iter_mut().for_each(|node| node.memory = Memory::default());
+    }
     read_distances(hwloc, &mut nodes);
     for at in 0..nodes.len() {
         nodes[at].initiators = initiators(hwloc, objects[at].1, &nodes);
-        if nodes[at].distances.len() < nodes.len() {
-            missing.push(Missing::Distances(nodes[at].id));
-        }
     }
+    let missing = missing(&nodes);
     Ok(Topology { nodes, missing })
 }
 

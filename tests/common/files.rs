@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One node of a machine.
 #[derive(Clone, Default)]
@@ -31,9 +32,12 @@ fn write(root: &Path, path: &str, text: &str) {
     fs::write(file, format!("{text}\n")).expect("the file can be written");
 }
 
-/// Writes the machine's files below a folder of that name.
+/// Writes the machine's files below a folder of their own.
 pub fn machine(name: &str, nodes: &[MadeNode], distance: impl Fn(usize, usize) -> u8) -> PathBuf {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("machine-{name}-{}", std::process::id()));
+    // Tests run side by side, some on the same machine.
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let unique = format!("machine-{name}-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
     let _ = fs::remove_dir_all(&root);
     let ids: Vec<usize> = nodes.iter().map(|node| node.id).collect();
     let mut cpus: Vec<usize> = nodes.iter().flat_map(|node| node.cpus.iter().copied()).collect();
