@@ -256,11 +256,14 @@ fn read_distances(hwloc: &hwlocality::Topology, nodes: &mut [Node]) {
     }
 }
 
+/// Whether the first of two values of an attribute is the better.
+type IsBetter = fn(&u64, &u64) -> bool;
+
 /// The attribute's best value over all initiators, and who has it.
 fn best_value<'hwloc>(
     attribute: MemoryAttribute<'hwloc>,
     target: &TopologyObject,
-    is_better: fn(&u64, &u64) -> bool,
+    is_better: IsBetter,
 ) -> Option<(u64, Vec<Initiator<'hwloc>>)> {
     // An error says that nothing is known of this target.
     let (initiators, values) = attribute.initiators(target).ok()?;
@@ -271,7 +274,7 @@ fn best_value<'hwloc>(
 
 /// The nodes whose CPUs have the best access to the target, by the first attribute that says anything.
 fn initiators(hwloc: &hwlocality::Topology, target: &TopologyObject, nodes: &[Node]) -> Vec<NodeId> {
-    let attributes: [(MemoryAttribute<'_>, fn(&u64, &u64) -> bool); 4] = [
+    let attributes: [(MemoryAttribute<'_>, IsBetter); 4] = [
         (MemoryAttribute::read_bandwidth(hwloc), u64::gt),
         (MemoryAttribute::read_latency(hwloc), u64::lt),
         (MemoryAttribute::write_bandwidth(hwloc), u64::gt),
