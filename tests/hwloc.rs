@@ -6,6 +6,7 @@ mod files;
 use std::ffi::CStr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use homing::{CpuId, Missing, Node, NodeId, Source, Topology, TopologyError};
 
@@ -120,8 +121,10 @@ fn xml_of(description: &str) -> String {
 }
 
 /// A file of that machine.
-fn xml_file(name: &str, xml: &str) -> PathBuf {
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.xml", std::process::id()));
+fn xml_file(xml: &str) -> PathBuf {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("machine-{}-{}.xml", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&file, xml).unwrap();
     file
 }
@@ -131,12 +134,62 @@ fn a_machine_whose_memory_hwloc_does_not_know_is_not_taken_for_one_without_any()
     let xml = xml_of("NUMANode:2(memory=1GiB) PU:1");
     let size = " local_memory=\"1073741824\"";
     assert_eq!(xml.matches(size).count(), 2);
-    let none = Topology::from_hwloc_xml(&xml_file("no-sizes", &xml.replace(size, ""))).unwrap();
+    let none = Topology::from_hwloc_xml(&xml_file(&xml.replace(size, ""))).unwrap();
     assert!(none.nodes().iter().all(|node| node.memory().total.is_none()), "{none:?}");
     assert!(none.missing().contains(&Missing::Memory(NodeId::new(1))));
-    let one = Topology::from_hwloc_xml(&xml_file("one-size", &xml.replacen(size, "", 1))).unwrap();
+    let one = Topology::from_hwloc_xml(&xml_file(&xml.replacen(size, "", 1))).unwrap();
     assert_eq!(one.nodes()[0].memory().total, Some(0));
     assert!(!one.missing().contains(&Missing::Memory(NodeId::new(0))));
+}
+
+/// Two nodes, each with two CPUs; of the second one's memory it is known how fast it is for the CPUs of both, and in
+/// which tier it is. `local` is how far a node is from itself.
+fn two_nodes(local: u8) -> Topology {
+    let xml = xml_of("NUMANode:2(memory=1GiB) PU:2");
+    let (first, second) = xml.split_once("os_index=\"1\" cpuset=\"0x0000000c\"").unwrap();
+    let (tag, rest) = second.split_once('>').unwrap();
+    let target = tag.split_once("gp_index=\"").unwrap().1.split_once('"').unwrap().0;
+    let attribute = |name: &str, flags: u32, far: u64, near: u64| {
+        let value = |cpus: &str, value: u64| {
+            format!(
+                "<memattr_value target_obj_type=\"NUMANode\" target_obj_gp_index=\"{target}\" value=\"{value}\" \
+                 initiator_cpuset=\"{cpus}\"/>"
+            )
+        };
+        format!("<memattr name=\"{name}\" flags=\"{flags}\">{}{}</memattr>", value("0x3", far), value("0xc", near))
+    };
+    let values = format!("{local} 21 31 {local} ");
+    let distances = format!(
+        "<distances2 type=\"NUMANode\" nbobjs=\"2\" kind=\"5\" name=\"NUMALatency\" indexing=\"os\">\
+         <indexes length=\"4\">0 1 </indexes><u64values length=\"{}\">{values}</u64values></distances2>",
+        values.len()
+    );
+    let more = distances + &attribute("ReadBandwidth", 5, 10_000, 20_000) + &attribute("ReadLatency", 6, 300, 100);
+    let rest = rest.replace("</topology>", &format!("{more}</topology>"));
+    let xml = format!("{first}os_index=\"1\" cpuset=\"0x0000000c\"{tag}><info name=\"MemoryTier\" value=\"1\"/>{rest}");
+    Topology::from_hwloc_xml(&xml_file(&xml)).unwrap()
+}
+
+#[test]
+fn of_several_speeds_the_best_is_told_and_who_has_it() {
+    let machine = two_nodes(10);
+    let node = machine.node(NodeId::new(1)).unwrap();
+    assert_eq!((node.access().read_bandwidth, node.access().read_latency), (Some(20_000), Some(100)));
+    assert_eq!((node.access().write_bandwidth, node.access().write_latency), (None, None));
+    assert_eq!(node.initiators(), [NodeId::new(1)]);
+    assert_eq!(machine.nodes()[0].initiators(), []);
+    assert_eq!((machine.nodes()[0].tier(), node.tier()), (None, Some(1)));
+}
+
+#[test]
+fn distances_in_other_units_than_the_firmware_s_are_not_taken_for_the_firmware_s() {
+    let machine = two_nodes(10);
+    let [first, second] = machine.nodes() else { panic!("two nodes") };
+    assert_eq!((first.distance_to(second.id()), second.distance_to(first.id())), (Some(21), Some(31)));
+    assert!(machine.is_complete());
+    let machine = two_nodes(1);
+    assert!(machine.nodes().iter().all(|node| node.distance_to(NodeId::new(0)).is_none()));
+    assert_eq!(machine.missing().len(), 2);
 }
 
 #[test]
@@ -152,7 +205,7 @@ fn memory_that_shares_cpus_with_another_node_does_not_have_them_twice() {
 #[test]
 fn a_machine_survives_the_way_through_a_file() {
     let described = "NUMANode:3(memory=2GB) PU:4";
-    let file = xml_file("whole", &xml_of(described));
+    let file = xml_file(&xml_of(described));
     assert_eq!(Topology::from_hwloc_xml(&file), Topology::from_hwloc_synthetic(described));
 }
 

@@ -129,7 +129,7 @@ fn threads_at_work_and_a_thread_that_discovers_do_not_wait_for_each_other() {
                 let mut round = 0;
                 while round < 2000 || !done.load(Ordering::Relaxed) {
                     random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    let size = 1 << (random >> 33) % 22;
+                    let size = 1 << ((random >> 33) % 22);
                     let mut block = Vec::with_capacity(size + random % 7);
                     block.push(seed as u8);
                     kept.push(block);
