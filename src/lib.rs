@@ -17,7 +17,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | face | `global`, `entry`, `stats` |
+//! | face | `global`, `entry`, `stats`, `hwloc` |
 //! | heap | `heap`, `process` |
 //! | thread | `arena` |
 //! | node | `node` |
@@ -39,6 +39,8 @@ pub mod entry;
 mod global;
 #[cfg(not(loom))]
 mod heap;
+#[cfg(all(not(loom), feature = "hwloc"))]
+mod hwloc;
 #[cfg(not(loom))]
 mod large;
 #[cfg(not(loom))]

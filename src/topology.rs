@@ -8,7 +8,7 @@
 mod description;
 mod discover;
 #[cfg(feature = "hwloc")]
-mod hwloc;
+pub(crate) mod hwloc;
 mod machine;
 mod sysfs;
 

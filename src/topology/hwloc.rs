@@ -1,8 +1,5 @@
-//! A [`Topology`] from hwloc, which knows machines, tiers and speeds that the kernel's files do not tell of.
-//!
-//! hwloc's own memory is the C library's. What its Rust bindings allocate while they look goes by mappings of their own
-//! (`arena::guard`), so that a discovery never works on the arena of the thread it runs on; the result is copied out of
-//! them.
+//! A [`Topology`] from hwloc, which knows machines, tiers and speeds that the kernel's files do not tell of. Called under
+//! the guard only (`crate::hwloc`).
 
 use core::fmt;
 use std::path::{Path, PathBuf};
@@ -16,7 +13,6 @@ use hwlocality::topology::builder::{BuildFlags, TopologyBuilder};
 
 use super::NodeId;
 use super::description::{Access, CpuId, Memory, Missing, Node, Topology};
-use crate::arena::guard::Apart;
 use crate::os::MAX_NODES;
 
 /// Why hwloc described no machine.
@@ -27,8 +23,13 @@ pub enum TopologyError {
     Discovery(String),
     /// hwloc does not take this for a synthetic description.
     Description(String),
-    /// hwloc does not take this file for a machine in XML.
-    File(PathBuf),
+    /// A file that is no machine in hwloc's XML, or cannot be read.
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// What hwloc described has no node that could be named.
     NoNodes,
 }
@@ -42,8 +43,8 @@ impl fmt::Display for TopologyError {
             TopologyError::Description(text) => {
                 write!(to, "hwloc does not understand '{text}'; a description is such as 'NUMANode:2(memory=1GB) PU:4'")
             }
-            TopologyError::File(path) => {
-                write!(to, "{} is no machine that hwloc can read; write one with `lstopo FILE.xml`", path.display())
+            TopologyError::File { path, reason } => {
+                write!(to, "{} is no machine to hwloc ({reason}); write one with `lstopo FILE.xml`", path.display())
             }
             TopologyError::NoNodes => to.write_str("hwloc found no memory node; go without hwloc"),
         }
@@ -52,73 +53,33 @@ impl fmt::Display for TopologyError {
 
 impl core::error::Error for TopologyError {}
 
+/// The machine that hwloc finds, and whether it is this one: hwloc's environment can make it another.
+pub(crate) fn read_found() -> Result<(Topology, bool), TopologyError> {
+    let hwloc = load(TopologyBuilder::new())?;
+    Ok((describe(&hwloc)?, hwloc.is_this_system()))
+}
+
+/// The machine of a synthetic description.
+pub(crate) fn read_synthetic(description: &str) -> Result<Topology, TopologyError> {
+    let wrong = |_| TopologyError::Description(description.to_owned());
+    describe(&load(TopologyBuilder::new().from_synthetic(description).map_err(wrong)?)?)
+}
+
+/// The machine in hwloc's XML, which came from that file.
+pub(crate) fn read_xml(xml: &str, path: &Path) -> Result<Topology, TopologyError> {
+    let wrong = |reason: String| TopologyError::File { path: path.to_owned(), reason };
+    let builder = TopologyBuilder::new().from_xml(xml).map_err(|error| wrong(error.to_string()))?;
+    // What is wrong inside the file is found only now.
+    let loaded = load(builder).map_err(|error| match error {
+        TopologyError::Discovery(reason) => wrong(reason),
+        other => other,
+    })?;
+    describe(&loaded)
+}
+
 impl Topology {
-    /// Reads the machine this process runs on by way of hwloc.
-    ///
-    /// What hwloc does not know (free memory; on some versions tiers) is taken from [`read`](Self::read), if hwloc
-    /// describes this very system: its environment variables can make it describe another (`HWLOC_FSROOT`,
-    /// `HWLOC_XMLFILE`, `HWLOC_SYNTHETIC`). The thread's affinity is left alone. Takes some milliseconds.
-    ///
-    /// - *Errors*: where hwloc fails; the message says what to do.
-    ///
-    /// ```
-    /// use homing::Topology;
-    ///
-    /// let machine = Topology::from_hwloc().unwrap_or_else(|error| {
-    ///     eprintln!("{error}");
-    ///     Topology::read()
-    /// });
-    /// assert!(!machine.nodes().is_empty());
-    /// ```
-    pub fn from_hwloc() -> Result<Topology, TopologyError> {
-        let (mut topology, is_this_system) = apart(|| {
-            let hwloc = load(TopologyBuilder::new())?;
-            Ok((describe(&hwloc)?, hwloc.is_this_system()))
-        })?;
-        if is_this_system {
-            topology.fill_from(&Topology::read());
-        }
-        Ok(topology)
-    }
-
-    /// The machine of a synthetic description, as hwloc has them (hwloc(7), "Synthetic topologies").
-    ///
-    /// - *Errors*: [`TopologyError::Description`] where hwloc does not understand it.
-    ///
-    /// ```
-    /// let machine = homing::Topology::from_hwloc_synthetic("NUMANode:4(memory=1GB) PU:2")?;
-    /// assert_eq!(machine.nodes().len(), 4);
-    /// assert_eq!(machine.nodes()[3].cpus().len(), 2);
-    /// # Ok::<(), homing::TopologyError>(())
-    /// ```
-    pub fn from_hwloc_synthetic(description: &str) -> Result<Topology, TopologyError> {
-        apart(|| {
-            let wrong = |_| TopologyError::Description(description.to_owned());
-            describe(&load(TopologyBuilder::new().from_synthetic(description).map_err(wrong)?)?)
-        })
-    }
-
-    /// The machine in a file that `lstopo FILE.xml` wrote, on this machine or another.
-    ///
-    /// - *Errors*: [`TopologyError::File`] where the file cannot be read or is none of hwloc's.
-    ///
-    /// ```no_run
-    /// let machine = homing::Topology::from_hwloc_xml("server.xml".as_ref())?;
-    /// # Ok::<(), homing::TopologyError>(())
-    /// ```
-    pub fn from_hwloc_xml(file: &Path) -> Result<Topology, TopologyError> {
-        let wrong = || TopologyError::File(file.to_owned());
-        // Read here: a file that is not there is no ordinary error to the bindings.
-        let xml = std::fs::read_to_string(file).map_err(|_| wrong())?;
-        apart(|| {
-            let builder = TopologyBuilder::new().from_xml(&xml).map_err(|_| wrong())?;
-            // What is wrong inside the file is found only now.
-            describe(&load(builder).map_err(|_| wrong())?)
-        })
-    }
-
     /// Takes over what only the other description knows of the same nodes.
-    fn fill_from(&mut self, other: &Topology) {
+    pub(crate) fn fill_from(&mut self, other: &Topology) {
         let has_tiers = self.nodes.iter().any(|node| node.tier.is_some());
         for node in &mut self.nodes {
             let Some(known) = other.node(node.id) else { continue };
@@ -152,15 +113,6 @@ fn missing(nodes: &[Node]) -> Vec<Missing> {
         missing.extend((node.distances.len() < nodes.len()).then_some(Missing::Distances(node.id)));
     }
     missing
-}
-
-/// Runs a discovery under the guard, and copies what it found out of the guard's mappings.
-fn apart<R: Clone>(discover: impl FnOnce() -> Result<R, TopologyError>) -> Result<R, TopologyError> {
-    let found = {
-        let _apart = Apart::begin();
-        discover()
-    };
-    found.clone()
 }
 
 fn load(builder: TopologyBuilder) -> Result<hwlocality::Topology, TopologyError> {
