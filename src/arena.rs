@@ -11,9 +11,12 @@
 //! - `enter`: re-entrancy, first use, migration, the end of a thread
 //! - `large`: blocks that are not in slabs
 //! - `emergency`: what serves a thread that is re-entered in the middle of a slow path
+//! - `guard`: has a thread served so while it runs code that must not reach its arena
 
 pub(crate) mod emergency;
 pub(crate) mod enter;
+#[cfg(any(test, feature = "hwloc"))]
+pub(crate) mod guard;
 pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod large;

@@ -17,7 +17,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | face | `global`, `entry`, `stats` |
+//! | face | `global`, `entry`, `stats`, `hwloc` |
 //! | heap | `heap`, `process` |
 //! | thread | `arena` |
 //! | node | `node` |
@@ -39,6 +39,8 @@ pub mod entry;
 mod global;
 #[cfg(not(loom))]
 mod heap;
+#[cfg(all(not(loom), feature = "hwloc"))]
+mod hwloc;
 #[cfg(not(loom))]
 mod large;
 #[cfg(not(loom))]
@@ -74,8 +76,10 @@ pub use crate::global::Homing;
 pub use crate::os::fault;
 #[cfg(not(loom))]
 pub use crate::stats::Stats;
+#[cfg(all(not(loom), feature = "hwloc"))]
+pub use crate::topology::TopologyError;
 #[cfg(not(loom))]
-pub use crate::topology::NodeId;
+pub use crate::topology::{Access, CpuId, Memory, Missing, Node, NodeId, Source, Topology};
 
 /// What the allocator has done so far, and holds now.
 ///

@@ -3,7 +3,7 @@
 //! Blocks are counted where a slow path puts them on a list, so that the fast paths count nothing. What is still on the
 //! lists of other threads that run at that moment counts as handed out.
 
-use crate::arena::Arena;
+use crate::arena::{Arena, emergency};
 use crate::message::Line;
 use crate::node::{self, PoolFigures};
 use crate::size_class::{CLASSES, ClassId};
@@ -28,11 +28,14 @@ pub struct Stats {
     pub purged: u64,
     /// Arenas, with a thread and idle.
     pub arenas: usize,
+    /// Requests, ever, that were served by mappings of their own and are in no other figure here: those of threads that
+    /// were inside the allocator already, or were reading the machine through hwloc.
+    pub emergencies: u64,
 }
 
 /// Reads the figures. Takes each node's lock for a moment; allocates nothing.
 pub(crate) fn read() -> Stats {
-    let mut stats = Stats::default();
+    let mut stats = Stats { emergencies: emergency::served(), ..Stats::default() };
     for arena in Arena::all() {
         stats.arenas += 1;
         let (blocks, bytes) = arena.reused();

@@ -2,11 +2,21 @@
 //!
 //! - `sysfs`: the kernel's files about nodes, and how they are read
 //! - `machine`: what the allocator goes by: few facts, in tables, found without allocating
+//! - `description`, `discover`: what people and programs may want to know, public, from the kernel's files
+//! - `hwloc`: the same from hwloc (feature `hwloc`)
 
+mod description;
+mod discover;
+#[cfg(feature = "hwloc")]
+pub(crate) mod hwloc;
 mod machine;
 mod sysfs;
 
+pub use description::{Access, CpuId, Memory, Missing, Node, Topology};
+#[cfg(feature = "hwloc")]
+pub use hwloc::TopologyError;
 pub(crate) use machine::{install, machine};
+pub use sysfs::Source;
 
 /// The kernel's number of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

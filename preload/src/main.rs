@@ -3,6 +3,8 @@
 //! `homing run [--set KEY=VALUE]... [--report] [--] PROGRAM [ARGUMENT]...` has the dynamic linker load the shared object
 //! before everything else and becomes the program, so that signals and the exit status are the program's own.
 //!
+//! `homing topology [--json]` describes the machine.
+//!
 //! Exit statuses of the launcher itself: 2 for a command line that it does not understand, 125 where the shared object
 //! cannot be used, 126 where the program cannot be run with it, 127 where there is no such program.
 

@@ -6,14 +6,23 @@ use core::ptr;
 use crate::large::Mapping;
 use crate::segment::{OwnerWord, SegmentPtr, SlotIndex};
 use crate::slab::Block;
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 /// Blocks that could not be freed at once because the freeing thread held the lock that it takes. Taken whole by one
 /// swap, so there is no ABA; linked by their first words.
 static DEFERRED: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 
+/// Blocks that were served here, ever.
+static SERVED: AtomicU64 = AtomicU64::new(0);
+
+/// How many blocks were served here, ever, by any thread.
+pub(crate) fn served() -> u64 {
+    SERVED.load(Ordering::Relaxed)
+}
+
 /// A block of its own mapping, outside the zone; zeroed. Null where the kernel refuses.
 pub(crate) fn allocate(size: usize, align: usize) -> *mut u8 {
+    SERVED.fetch_add(1, Ordering::Relaxed);
     Mapping::map(size, align, None, 1, None).map_or(ptr::null_mut(), |mapping| mapping.block().as_ptr())
 }
 

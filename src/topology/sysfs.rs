@@ -4,9 +4,11 @@ use core::ffi::CStr;
 
 use crate::os::{self, MAX_NODES, NodeMask};
 
-/// Where files about the machine are read, so that tests can make up machines.
-pub(crate) trait Source {
-    /// Reads the file into the buffer; `None` where there is none.
+/// Where files about the machine are read, so that a program can describe another machine than the one it runs on, and
+/// tests can make machines up. See [`Topology::from_source`](super::Topology::from_source).
+pub trait Source {
+    /// Reads the file from its beginning into the buffer, as much as fits, and says how many bytes that is; `None` where
+    /// there is no such file. Paths are absolute, such as `/sys/devices/system/node/online`; folders are never listed.
     fn read(&self, path: &CStr, buffer: &mut [u8]) -> Option<usize>;
 }
 

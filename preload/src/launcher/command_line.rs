@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 
@@ -13,6 +14,8 @@ pub(crate) enum Asked {
     Text(String),
     /// To run a program.
     Run(Run),
+    /// To describe the machine.
+    Topology(Topology),
 }
 
 /// A program to run, and how.
@@ -28,8 +31,18 @@ pub(crate) struct Run {
     pub(crate) arguments: Vec<OsString>,
 }
 
+/// A machine to describe, and how.
+#[derive(Debug, Default)]
+pub(crate) struct Topology {
+    /// Whether a program is to read the description.
+    pub(crate) json: bool,
+    /// Where another machine's files are; `None` for the machine this runs on.
+    pub(crate) root: Option<PathBuf>,
+}
+
 pub(crate) const USAGE: &str = "\
 Usage: homing run [--set KEY=VALUE]... [--report] [--] PROGRAM [ARGUMENT]...
+       homing topology [--json]
 Try `homing --help`.
 ";
 
@@ -37,15 +50,20 @@ const HELP: &str = "\
 Runs a program, unmodified, on the homing memory allocator.
 
 Usage: homing run [--set KEY=VALUE]... [--report] [--] PROGRAM [ARGUMENT]...
+       homing topology [--json] [--root DIR]
        homing --help | --version
 
 Options:
   -s, --set KEY=VALUE  a setting, such as pool_size=64M; may be given more than once
   -r, --report         write a summary to standard error when the program exits
+  -j, --json           describe the machine as JSON
+      --root DIR       describe the machine whose /sys and /proc are in DIR (never by hwloc)
   -h, --help           this text
   -V, --version        the version
 
-What follows PROGRAM is the program's own.
+What follows PROGRAM is the program's own. `homing topology` shows the machine's memory nodes: their
+CPUs and memory, how fast it is where that is known, whether this process may use it (its cpuset),
+and how far the nodes are from each other (10 is a node's own memory, 20 takes twice as long).
 
 Settings (also read from the environment as HOMING_POOL_SIZE and so on; --set wins):
   pool_size=SIZE       what each node's pool obtains at the start and keeps, such as 64M [0]
@@ -74,6 +92,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, 
         Some(Short('h') | Long("help")) => Ok(Asked::Text(HELP.to_owned())),
         Some(Short('V') | Long("version")) => Ok(Asked::Text(format!("homing {}\n", env!("CARGO_PKG_VERSION")))),
         Some(Value(word)) if word == "run" => parse_run(parser),
+        Some(Value(word)) if word == "topology" => parse_topology(parser),
         Some(Value(word)) if word == "help" => Ok(Asked::Text(HELP.to_owned())),
         Some(Value(word)) => Err(Failure::Usage(format!(
             "there is no command '{}'; to run a program: homing run PROGRAM",
@@ -99,6 +118,26 @@ fn parse_run(mut parser: lexopt::Parser) -> Result<Asked, Failure> {
             Some(Value(program)) => {
                 let arguments = parser.raw_args().map_err(usage)?.collect();
                 return Ok(Asked::Run(Run { settings, report, program, arguments }));
+            }
+            Some(option) => return Err(usage(option.unexpected())),
+        }
+    }
+}
+
+fn parse_topology(mut parser: lexopt::Parser) -> Result<Asked, Failure> {
+    let usage = |error: lexopt::Error| Failure::Usage(error.to_string());
+    let mut asked = Topology::default();
+    loop {
+        match parser.next().map_err(usage)? {
+            None => return Ok(Asked::Topology(asked)),
+            Some(Short('h') | Long("help")) => return Ok(Asked::Text(HELP.to_owned())),
+            Some(Short('j') | Long("json")) => asked.json = true,
+            Some(Long("root")) => {
+                let root = PathBuf::from(parser.value().map_err(usage)?);
+                if !root.is_dir() {
+                    return Err(Failure::Usage(format!("--root wants a folder, and {} is none", root.display())));
+                }
+                asked.root = Some(root);
             }
             Some(option) => return Err(usage(option.unexpected())),
         }

@@ -1,9 +1,11 @@
-//! From the command line to the program: what is asked for, where the shared object is, whether the program can take it.
+//! From the command line to the program: what is asked for, where the shared object is, whether the program can take it;
+//! and the description of the machine.
 
 mod command_line;
 mod elf;
 mod library;
 mod program;
+mod topology;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -57,6 +59,7 @@ pub(crate) fn launch(arguments: impl Iterator<Item = OsString>) -> Result<String
     match command_line::parse(arguments)? {
         Asked::Text(text) => Ok(text),
         Asked::Run(run) => Err(become_program(&run)),
+        Asked::Topology(asked) => Ok(topology::describe(&asked)),
     }
 }
 
