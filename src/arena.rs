@@ -24,7 +24,7 @@ mod lists;
 mod outbox;
 pub(crate) mod tls;
 
-pub(crate) use lists::{Handed, count_ran_out, free_to_arena};
+pub(crate) use lists::{Handed, count_ran_out, free_to_arena, free_to_checked_arena};
 
 use core::cell::Cell;
 use core::num::NonZeroU32;

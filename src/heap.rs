@@ -103,8 +103,10 @@ fn free_masked(block: NonNull<u8>) {
     let address = block.as_ptr() as usize;
     // SAFETY: in the zone, or in the first granule of an outlier.
     let segment = unsafe { SegmentPtr::of(address) };
-    if !segment.owner(SlotIndex::of(address)).is(tls::get().address()) {
-        return free_elsewhere(block);
+    let slot = SlotIndex::of(address);
+    let word = segment.owner(slot);
+    if !word.is(tls::get().address()) {
+        return free_elsewhere(block, segment, slot);
     }
     let slab = Slab::of_first_slot(segment, address);
     // SAFETY: the caller of `free` has given the block up.
@@ -132,22 +134,22 @@ const INTERIOR: &str = "this pointer lies within a block, not at its start";
 
 /// Takes back a block that is not plainly one of this thread's arena: by what its owner word says.
 #[inline(never)]
-extern "C" fn free_elsewhere(block: NonNull<u8>) {
-    let address = block.as_ptr() as usize;
-    // SAFETY: in the zone, or in the first granule of an outlier.
-    let segment = unsafe { SegmentPtr::of(address) };
-    let slot = SlotIndex::of(address);
+extern "C" fn free_elsewhere(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex) {
     let word = segment.owner(slot);
-    match word.arena_address() {
+    match word.unchecked_arena_address() {
         Some(owner) => arena::free_to_arena(segment, slot, word, owner, block),
-        None => free_large(segment, slot, word, block),
+        None => free_specially(block, segment, slot, word),
     }
 }
 
+/// Takes back a block that is in no slab, or whose arena is in checked mode.
 #[cold]
 #[inline(never)]
-fn free_large(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, block: NonNull<u8>) {
+extern "C" fn free_specially(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, word: OwnerWord) {
     let address = block.as_ptr() as usize;
+    if let Some(owner) = word.arena_address() {
+        return arena::free_to_checked_arena(segment, slot, word, owner, block);
+    }
     match word.decode() {
         Owner::Run(slots) => {
             if !address.is_multiple_of(SLOT) {

@@ -61,6 +61,9 @@ impl World {
 
     /// What the holder of an arena does with its inbox.
     fn collect_inbox(&self, arena: usize) {
+        if self.inboxes[arena].is_empty() {
+            return;
+        }
         let mut next = self.inboxes[arena].take_all();
         while next != 0 {
             let block = next - 1;

@@ -138,6 +138,15 @@ impl OwnerWord {
         (self.0 & SPECIAL == 0 && self.0 != 0).then_some(align_down(self.0, ARENA_ALIGN))
     }
 
+    /// The arena it names, if it names one that is not in checked mode.
+    #[inline(always)]
+    pub(crate) fn unchecked_arena_address(self) -> Option<usize> {
+        if self.0 & (SPECIAL | CHECKED) != 0 {
+            return None;
+        }
+        (self.0 != 0).then_some(align_down(self.0, ARENA_ALIGN))
+    }
+
     /// How many slots before this one the slab begins. For the word of an arena.
     #[inline(always)]
     pub(crate) fn back(self) -> usize {

@@ -43,12 +43,15 @@ impl Inbox {
         }
     }
 
+    /// Whether nothing has come since it was last taken; what comes at this moment is seen the next time.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.load(Ordering::Relaxed) == 0
+    }
+
     /// Takes all; gives the address of the block that came last, or 0.
     #[inline]
     pub(crate) fn take_all(&self) -> usize {
-        if self.head.load(Ordering::Relaxed) == 0 {
-            return 0;
-        }
         self.head.swap(0, Ordering::Acquire)
     }
 }

@@ -34,6 +34,7 @@ enum Refill {
 
 impl Arena {
     /// A block of the class. `None` where there is no memory for it.
+    #[inline(always)]
     pub(crate) fn allocate_block(&self, class: ClassId, want_zero: bool) -> Option<Handed> {
         let list = self.list(class);
         if list.get().is_none() {
@@ -86,6 +87,7 @@ impl Arena {
 
     /// Blocks for the class's list, which is empty. In this order: from the current slab, the arena's partial slabs, those
     /// of idle arenas of the node, fresh slots, other nodes.
+    #[inline(always)]
     fn refill(&self, class: ClassId, want_zero: bool) -> Option<Refill> {
         loop {
             if let Some(refill) = self.refill_from_current(class, want_zero) {
@@ -108,6 +110,7 @@ impl Arena {
     }
 
     /// From the current slab: what was freed, what was never used. Parks the slab when there is none of it.
+    #[inline(always)]
     fn refill_from_current(&self, class: ClassId, want_zero: bool) -> Option<Refill> {
         let current = &self.current[class.index()];
         let slab = current.get()?;
@@ -130,6 +133,8 @@ impl Arena {
     /// A slab for the class from the node: one of an idle arena, or fresh slots. It is the current one then, and where a
     /// list came with it, that is given. `None` where there is no memory.
     #[allow(clippy::option_option, reason = "the inner one says whether a list came along")]
+    #[cold]
+    #[inline(never)]
     fn adopt_or_begin_slab(&self, class: ClassId) -> Option<Option<Refill>> {
         let node = self.node.get();
         if node::pool(node).is_mine() {
@@ -223,7 +228,15 @@ impl Arena {
     }
 
     /// Brings the blocks home that others have freed. `pool` is the arena's node's, where it is held.
+    #[inline(always)]
     pub(super) fn collect_inbox(&self, pool: Option<&Locked>) {
+        if !self.inbox.is_empty() {
+            self.collect_all_of_inbox(pool);
+        }
+    }
+
+    #[inline(never)]
+    fn collect_all_of_inbox(&self, pool: Option<&Locked>) {
         // SAFETY: what is in an inbox are addresses of blocks, which were freed and are the holder's once taken.
         let mut next = unsafe { Block::from_address(self.inbox.take_all()) };
         while let Some(block) = next {
@@ -232,25 +245,31 @@ impl Arena {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bring_home(&self, block: Block, pool: Option<&Locked>) {
         let address = block.address();
         // SAFETY: blocks of slabs lie in segments.
         let segment = unsafe { SegmentPtr::of(address) };
         let slot = SlotIndex::of(address);
         let word = segment.owner(slot);
-        let slab = match word.arena_address() {
-            Some(owner) if owner == self.address() => Slab::at(segment, slot.minus(word.back())),
-            // Its slab was handed over to another arena in the meantime.
-            Some(owner) => {
-                block.set_next(None);
-                return send_home(owner, block, block);
-            }
-            None => double_free(block),
+        let slab = if word.is(self.address()) {
+            Slab::of_first_slot(segment, address)
+        } else if word.arena_address() == Some(self.address()) {
+            Slab::at(segment, slot.minus(word.back()))
+        } else {
+            return Self::send_on(block, word);
         };
         if slab.free_local(block) {
             self.count_ran_out(slab, pool);
         }
+    }
+
+    /// Sends a block on whose slab was handed over to another arena in the meantime.
+    #[cold]
+    fn send_on(block: Block, word: OwnerWord) {
+        let Some(owner) = word.arena_address() else { double_free(block) };
+        block.set_next(None);
+        send_home(owner, block, block);
     }
 
     /// Gives an empty partial slab's slots back to their node.
@@ -312,11 +331,18 @@ impl Arena {
     }
 
     /// From time to time, in refills: sends home what waits in the outbox, and has the pool purge what is due.
+    #[inline(always)]
     fn look_after(&self) {
-        self.refills.set(self.refills.get() + 1);
-        if self.refills.get() < REFILLS {
-            return;
+        let refills = self.refills.get() + 1;
+        self.refills.set(refills);
+        if refills >= REFILLS {
+            self.look_at_clock();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_at_clock(&self) {
         self.refills.set(0);
         let delay = config::current().purge_delay_ms;
         let now = os::now_ms();
@@ -378,23 +404,6 @@ impl Arena {
 /// Takes back a block whose owner word names an arena, but not plainly the calling thread's own.
 #[inline(always)]
 pub(crate) fn free_to_arena(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, owner: usize, block: NonNull<u8>) {
-    if config::current().zero == Zero::Free {
-        return free_cleared(segment, slot, word, owner, block);
-    }
-    free_owned(segment, slot, word, owner, block);
-}
-
-#[cold]
-#[inline(never)]
-fn free_cleared(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, owner: usize, block: NonNull<u8>) {
-    let size = Slab::at(segment, slot.minus(word.back())).block_size();
-    // SAFETY: the block is the slab's, `size` bytes long, and its user has given it up.
-    unsafe { block.write_bytes(0, size) };
-    free_owned(segment, slot, word, owner, block);
-}
-
-#[inline(always)]
-fn free_owned(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, owner: usize, block: NonNull<u8>) {
     // SAFETY: the user has given the block up.
     let block = unsafe { Block::at(block) };
     let arena = tls::get();
@@ -418,6 +427,23 @@ fn free_owned(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, owner: usiz
         Added::IsFull => send_full(owner),
         Added::NoChain => free_without_outbox(owner, block, weight),
     }
+}
+
+/// The same for an arena in checked mode.
+#[cold]
+pub(crate) fn free_to_checked_arena(
+    segment: SegmentPtr,
+    slot: SlotIndex,
+    word: OwnerWord,
+    owner: usize,
+    block: NonNull<u8>,
+) {
+    if config::current().zero == Zero::Free {
+        let size = Slab::at(segment, slot.minus(word.back())).block_size();
+        // SAFETY: the block is the slab's, `size` bytes long, and its user has given it up.
+        unsafe { block.write_bytes(0, size) };
+    }
+    free_to_arena(segment, slot, word, owner, block);
 }
 
 /// Sends the chain that was just filled.

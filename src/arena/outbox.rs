@@ -32,14 +32,8 @@ fn place_of(owner: usize) -> usize {
 impl Outbox {
     pub(super) const fn new() -> Self {
         Outbox(
-            [const {
-                Entry {
-                    owner: Cell::new(0),
-                    first: Cell::new(None),
-                    last: Cell::new(None),
-                    weight: Cell::new(0),
-                }
-            }; ENTRIES],
+            [const { Entry { owner: Cell::new(0), first: Cell::new(None), last: Cell::new(None), weight: Cell::new(0) } };
+                ENTRIES],
         )
     }
 
