@@ -408,11 +408,7 @@ pub(crate) fn free_to_arena(segment: SegmentPtr, slot: SlotIndex, word: OwnerWor
     let block = unsafe { Block::at(block) };
     let arena = tls::get();
     if arena.address() == owner {
-        let slab = Slab::at(segment, slot.minus(word.back()));
-        if slab.free_local(block) {
-            count_ran_out(slab);
-        }
-        return;
+        return free_to_own(Slab::at(segment, slot.minus(word.back())), block);
     }
     let weight = segment.weight(slot);
     // The arenas of threads that have none never have a chain.
@@ -426,10 +422,26 @@ pub(crate) fn free_to_arena(segment: SegmentPtr, slot: SlotIndex, word: OwnerWor
         Added::Waits => {}
         Added::IsFull => send_full(owner),
         Added::NoChain => free_without_outbox(owner, block, weight),
+        Added::WasThere => freed_twice(block),
     }
 }
 
-/// The same for an arena in checked mode.
+/// [`double_free`] as a function that could return: it is jumped to, and its callers need no frame.
+#[cold]
+#[inline(never)]
+extern "C" fn freed_twice(block: Block) {
+    double_free(block);
+}
+
+/// Takes back a block of the calling thread's own arena that lies beyond its slab's first slot, or in checked mode.
+#[inline(never)]
+extern "C" fn free_to_own(slab: Slab, block: Block) {
+    if slab.free_local(block) {
+        count_ran_out(slab);
+    }
+}
+
+/// The same as [`free_to_arena`] for an arena in checked mode.
 #[cold]
 pub(crate) fn free_to_checked_arena(
     segment: SegmentPtr,

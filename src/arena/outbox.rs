@@ -46,7 +46,7 @@ impl Outbox {
         }
         let first = entry.first.get();
         if first == Some(block) {
-            double_free(block);
+            return Added::WasThere;
         }
         block.set_next(first);
         entry.first.set(Some(block));
@@ -61,6 +61,7 @@ impl Outbox {
         match self.add(owner, block, weight) {
             Added::Waits => return,
             Added::IsFull => return self.send(owner),
+            Added::WasThere => double_free(block),
             Added::NoChain => {}
         }
         let entry = &self.0[place_of(owner)];
@@ -96,6 +97,8 @@ pub(super) enum Added {
     IsFull,
     /// Its arena has no chain: it was not added.
     NoChain,
+    /// It is the one that was added last: it was freed twice.
+    WasThere,
 }
 
 impl Entry {
