@@ -362,10 +362,8 @@ impl SegmentPtr {
 
     fn take(self, first: usize, count: usize) -> Taken {
         let header = self.header();
-        let used_before = header.dirty.count(first, count) + header.aged.count(first, count);
+        let used_before = header.dirty.take_range(first, count) + header.aged.take_range(first, count);
         header.free.clear_range(first, count);
-        header.dirty.clear_range(first, count);
-        header.aged.clear_range(first, count);
         header.free_count.set(header.free_count.get() - count as u32);
         Taken { first: SlotIndex(first as u16), used_before }
     }

@@ -37,6 +37,19 @@ impl Bitmap {
         words(first, count, |word, mask| self.0[word].set(self.0[word].get() & !mask));
     }
 
+    /// Clears the range; says how many of its bits were set.
+    pub(super) fn take_range(&self, first: usize, count: usize) -> usize {
+        let mut taken = 0;
+        words(first, count, |word, mask| {
+            let bits = self.0[word].get() & mask;
+            if bits != 0 {
+                self.0[word].set(self.0[word].get() & !bits);
+                taken += bits.count_ones() as usize;
+            }
+        });
+        taken
+    }
+
     pub(super) fn count(&self, first: usize, count: usize) -> usize {
         let mut sum = 0;
         words(first, count, |word, mask| sum += (self.0[word].get() & mask).count_ones() as usize);
@@ -59,11 +72,11 @@ impl Bitmap {
         })
     }
 
-    /// The lowest `count` adjacent set bits whose first is a multiple of `align`.
+    /// The lowest `count` adjacent set bits whose first is a multiple of `align`, a power of two.
     pub(super) fn lowest_run(&self, count: usize, align: usize) -> Option<usize> {
         let mut from = 0;
         while let Some((first, length)) = self.next_run(from) {
-            let aligned = first.next_multiple_of(align);
+            let aligned = (first + align - 1) & !(align - 1);
             if aligned + count <= first + length {
                 return Some(aligned);
             }
