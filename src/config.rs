@@ -50,6 +50,19 @@ pub enum Policy {
     Prefer(u16),
 }
 
+/// Where blocks of more than 2 MiB lie (`HOMING_LARGE`). Without effect on a machine with one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Large {
+    /// On the node whose memory the asking thread is given, as smaller blocks.
+    Local,
+    /// Each page on the node of the thread that first writes to it: threads that fill an array together each have
+    /// their own part of it near.
+    FirstTouch,
+    /// Page by page over all nodes.
+    Interleave,
+}
+
 /// The settings, each documented at the builder method that sets it.
 ///
 /// ```
@@ -64,6 +77,8 @@ pub struct Config {
     pub(crate) overflow: Overflow,
     pub(crate) zero: Zero,
     pub(crate) policy: Policy,
+    /// `None`: as the policy suggests.
+    pub(crate) large: Option<Large>,
     /// `u64::MAX` for never.
     pub(crate) purge_delay_ms: u64,
     pub(crate) verbose: bool,
@@ -83,6 +98,7 @@ impl Config {
             overflow: Overflow::Spill,
             zero: Zero::Off,
             policy: Policy::Local,
+            large: None,
             purge_delay_ms: 1000,
             verbose: false,
             summary: false,
@@ -118,6 +134,13 @@ impl Config {
     /// Which node's memory a thread is given (`HOMING_POLICY`).
     pub const fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Where blocks of more than 2 MiB lie (`HOMING_LARGE`). If this is not set: where they are first touched under
+    /// [`Policy::Local`], and as all others under the other policies.
+    pub const fn large(mut self, large: Large) -> Self {
+        self.large = Some(large);
         self
     }
 

@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
-use crate::config::{Config, Overflow, Policy, Zero};
+use crate::config::{Config, Large, Overflow, Policy, Zero};
 use crate::heap;
 
 /// The allocator, as a program declares it.
@@ -72,6 +72,8 @@ impl Homing {
         zero: Zero;
         /// See [`Config::policy`].
         policy: Policy;
+        /// See [`Config::large`].
+        large: Large;
         /// See [`Config::purge_delay_ms`]: milliseconds.
         purge_delay_ms: Option<u64>;
         /// See [`Config::verbose`].

@@ -8,10 +8,12 @@ use crate::arith::MAX_SIZE;
 use crate::config::Config;
 use crate::large::Mapping;
 use crate::message::fatal;
+use crate::node;
 use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::{ClassId, MAX_FAST};
 use crate::slab::{Block, Slab};
-use crate::zone::{self, Outlier};
+use crate::topology::{self, NodeIndex};
+use crate::zone::{self, Outlier, Part};
 
 /// A block of at least `size` bytes aligned to `align`; null where there is no memory for it, or where the request can
 /// never be served (`align` no power of two, more than `isize::MAX` bytes). A size of 0 gives the least block.
@@ -81,6 +83,68 @@ fn allocate_any(size: usize, align: usize, want_zero: bool, base: &Config) -> Op
     match class {
         Some(class) => held.allocate_block(class, want_zero),
         None => held.allocate_large(size, align, want_zero),
+    }
+}
+
+/// A block that lies on that node, whichever the calling thread runs on; `None` where the node has no memory for it.
+pub(crate) fn allocate_on(node: NodeIndex, size: usize, align: usize, want_zero: bool) -> Option<NonNull<u8>> {
+    if size > MAX_SIZE || !align.is_power_of_two() {
+        return None;
+    }
+    let held = enter::enter_on(node, &Config::new()).ok()?;
+    let handed = match ClassId::of(size, align) {
+        Some(class) => held.allocate_block(class, want_zero),
+        None => held.allocate_large_on_node(size, align, want_zero),
+    }?;
+    drop(held);
+    let block = handed.block;
+    // A pool at its limit lets others serve.
+    if node_of(block) != Some(node) {
+        // SAFETY: the block was just handed out, and to nobody else.
+        unsafe { free(block.as_ptr()) };
+        return None;
+    }
+    if want_zero && !handed.is_zero {
+        // SAFETY: the block is at least `size` bytes long.
+        unsafe { block.write_bytes(0, size) };
+    }
+    Some(block)
+}
+
+/// The node that a live block's header names; `None` for one that lies where it is first touched or is spread over all
+/// nodes, for one served in an emergency, and for pointers that are not the allocator's.
+pub(crate) fn node_of(block: NonNull<u8>) -> Option<NodeIndex> {
+    let address = block.as_ptr() as usize;
+    if !zone::contains(address) && zone::classify_outlier(address) == Outlier::Foreign {
+        return None;
+    }
+    let node = match find(block, "node_of") {
+        Place::Slab(slab) => slab.node(),
+        Place::Run(segment, _) => segment.node(),
+        Place::Mapping(mapping) => match mapping.part() {
+            Part::Node(node) => node,
+            // One node holds all there is.
+            Part::Unbound if topology::machine().count() == 1 => NodeIndex::FIRST,
+            Part::Unbound | Part::Spread => return None,
+        },
+    };
+    (node != node::spread()).then_some(node)
+}
+
+/// Makes a live block at least `new_size` bytes long without moving it, or shorter. False where that cannot be.
+///
+/// # Safety
+/// The block is the caller's.
+pub(crate) unsafe fn resize_in_place(block: NonNull<u8>, new_size: usize) -> bool {
+    if new_size > MAX_SIZE {
+        return false;
+    }
+    match find(block, "resize") {
+        Place::Slab(slab) => new_size <= slab.block_size(),
+        Place::Run(segment, slots) => {
+            new_size > 0 && arena::large::resize_run(segment, block, slots, new_size) || new_size <= slots * SLOT
+        }
+        Place::Mapping(mapping) => arena::large::resize_mapping(mapping, new_size.max(1)),
     }
 }
 
@@ -299,7 +363,8 @@ fn allocate_growing(size: usize, align: usize, base: &Config) -> *mut u8 {
     handed.map_or(ptr::null_mut(), |handed| handed.block.as_ptr())
 }
 
-/// Gives back to the kernel all that nobody uses. True where anything went back.
+/// Gives back to the kernel all that nobody uses, and brings home what had to be placed elsewhere. True where anything
+/// went back.
 pub(crate) fn trim() -> bool {
     if let Some(held) = held_if_attached() {
         held.give_up_unused(None);
@@ -313,6 +378,7 @@ pub(crate) fn trim() -> bool {
         if let Some(pool) = pool.try_lock_started() {
             arena::give_up_unused_of_idle(&pool);
             any |= pool.purge_all();
+            pool.patrol_all();
         }
     }
     any

@@ -31,6 +31,8 @@ struct MappingHeader {
     length: Cell<usize>,
     /// The pool it is counted in; none for emergencies.
     node: Cell<Option<NodeIndex>>,
+    /// Where its pages are to lie: as those of that part of the zone.
+    part: Cell<Part>,
     kept_at: Cell<u64>,
     next_kept: Cell<Option<Mapping>>,
 }
@@ -48,25 +50,19 @@ enum Placement {
 pub(crate) struct Mapping(NonNull<MappingHeader>);
 
 impl Mapping {
-    /// Maps a block of `size` bytes, zeroed, aligned to `align`. `part` is `None` for a mapping outside the zone, made
-    /// without any lock.
-    pub(crate) fn map(
-        size: usize,
-        align: usize,
-        part: Option<Part>,
-        nodes: usize,
-        node: Option<NodeIndex>,
-    ) -> Option<Self> {
+    /// Maps a block of `size` bytes, zeroed, aligned to `align`, from that part of the zone, and counted in that pool.
+    /// Without a pool it is a mapping for emergencies, outside the zone, made without any lock.
+    pub(crate) fn map(size: usize, align: usize, part: Part, nodes: usize, node: Option<NodeIndex>) -> Option<Self> {
         let page = os::page_size();
         let length = align_up(size.max(1), page)?;
         if align >= GRANULE {
-            return Self::map_far_aligned(length, align, node);
+            return Self::map_far_aligned(length, align, part, node);
         }
         // The block begins after the page of the header, or at its alignment.
         let offset = align_up(OWNERS + page, align)?;
         let total = offset.checked_add(length)?;
-        let range = match part {
-            Some(part) => zone::allocate(part, nodes, total)?,
+        let range = match node {
+            Some(_) => zone::allocate(part, nodes, total)?,
             None => zone::allocate_outlier(total)?,
         };
         // SAFETY: the offsets lie within the range.
@@ -91,6 +87,7 @@ impl Mapping {
             block: Cell::new(block),
             length: Cell::new(length),
             node: Cell::new(node),
+            part: Cell::new(part),
             kept_at: Cell::new(0),
             next_kept: Cell::new(None),
         });
@@ -98,7 +95,7 @@ impl Mapping {
         Some(mapping)
     }
 
-    fn map_far_aligned(length: usize, align: usize, node: Option<NodeIndex>) -> Option<Self> {
+    fn map_far_aligned(length: usize, align: usize, part: Part, node: Option<NodeIndex>) -> Option<Self> {
         let page = os::page_size();
         let (start, reserved, block) = zone::allocate_far_aligned(length, align, page)?;
         // SAFETY: at least `align`, so at least a page, is reserved before the block.
@@ -117,6 +114,7 @@ impl Mapping {
             block: Cell::new(block),
             length: Cell::new(length),
             node: Cell::new(node),
+            part: Cell::new(part),
             kept_at: Cell::new(0),
             next_kept: Cell::new(None),
         });
@@ -168,6 +166,16 @@ impl Mapping {
     /// The pool it is counted in.
     pub(crate) fn node(&self) -> Option<NodeIndex> {
         self.header().node.get()
+    }
+
+    /// Where its pages are to lie.
+    pub(crate) fn part(&self) -> Part {
+        self.header().part.get()
+    }
+
+    /// The block's pages, where they lie outside the zone, so that no part of it binds them: a start and a size.
+    pub(crate) fn outside_zone(&self) -> Option<(NonNull<u8>, usize)> {
+        (self.header().placement.get() != Placement::Zone).then(|| (self.block(), self.length()))
     }
 
     /// Whether the block is aligned so far that the zone must be asked for it.

@@ -17,7 +17,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | face | `global`, `entry`, `stats`, `hwloc` |
+//! | face | `global`, `entry`, `placement`, `node_alloc`, `stats`, `hwloc` |
 //! | heap | `heap`, `process` |
 //! | thread | `arena` |
 //! | node | `node` |
@@ -49,8 +49,12 @@ mod message;
 mod models;
 #[cfg(not(loom))]
 mod node;
+#[cfg(all(not(loom), feature = "allocator-api2"))]
+mod node_alloc;
 #[cfg(not(loom))]
 mod os;
+#[cfg(not(loom))]
+mod placement;
 #[cfg(not(loom))]
 mod process;
 #[cfg(not(loom))]
@@ -69,11 +73,19 @@ mod zone;
 #[cfg(not(loom))]
 pub use crate::arena::ArenaId;
 #[cfg(not(loom))]
-pub use crate::config::{Config, Overflow, Policy, Zero, check_setting};
+pub use crate::config::{Config, Large, Overflow, Policy, Zero, check_setting};
 #[cfg(not(loom))]
 pub use crate::global::Homing;
+#[cfg(not(loom))]
+pub use crate::node::shortfalls::Shortfalls;
+#[cfg(all(not(loom), feature = "allocator-api2"))]
+pub use crate::node_alloc::NodeAlloc;
 #[cfg(all(not(loom), feature = "fault-injection"))]
 pub use crate::os::fault;
+#[cfg(not(loom))]
+pub use crate::placement::{
+    NodeError, alloc_on_node, current_node, dealloc_from_node, home_node, node_of, resident_node,
+};
 #[cfg(not(loom))]
 pub use crate::stats::Stats;
 #[cfg(all(not(loom), feature = "hwloc"))]

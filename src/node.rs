@@ -3,18 +3,21 @@
 //!
 //! Beside the pools of the nodes there is one for [`Policy::Interleave`], whose memory is spread over all of them.
 
+mod patrol;
 mod purge;
+pub(crate) mod shortfalls;
 mod slots;
+mod strict;
 
 use core::cell::{Cell, UnsafeCell};
+use core::ptr::NonNull;
 
-use crate::config::{self, Policy};
+use crate::config::{self, Large, Policy};
 use crate::large::Mapping;
-use crate::message::Line;
 use crate::os::{self, Binding, MAX_NODES, NodeMask};
 use crate::segment::SegmentPtr;
 use crate::sync::lock::{Guard, Lock};
-use crate::sync::{AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 use crate::topology::{self, NodeIndex};
 use crate::zone::{self, Part};
 
@@ -48,6 +51,9 @@ struct Inner {
     /// Mappings kept for reuse, newest first, and their bytes.
     kept: Cell<Option<Mapping>>,
     kept_bytes: Cell<usize>,
+    patrol: patrol::Patrol,
+    /// Bytes that the node was found to have and that strict binding may still hand out.
+    credit: Cell<usize>,
     counts: Counts,
 }
 
@@ -80,9 +86,6 @@ pub(crate) struct PoolFigures {
 }
 
 static POOLS: [Pool; MAX_NODES + 1] = [const { Pool::new() }; MAX_NODES + 1];
-
-/// Whether the kernel has refused to bind memory to nodes: the error's number plus one.
-static BINDING_REFUSED: AtomicUsize = AtomicUsize::new(0);
 
 /// How many pools there are: one a node, and the spread one.
 pub(crate) fn pools() -> usize {
@@ -118,6 +121,15 @@ fn whereabouts_on(cpu: u32) -> Option<Whereabouts> {
 /// What [`home`] depends on beside the CPU: another number each time that the nodes which may be used have changed, in
 /// steps of more than there can be CPUs.
 static EPOCH: AtomicU32 = AtomicU32::new(0);
+const EPOCH_STEP: u32 = 1 << 20;
+
+/// Looks whether the nodes that the process may take memory from have changed (its cpuset was written to). Threads find
+/// their new home at their next slow path.
+fn look_at_allowed_nodes() {
+    if topology::look_at_allowed_nodes() {
+        EPOCH.fetch_add(EPOCH_STEP, Ordering::Relaxed);
+    }
+}
 
 /// The node whose pool a thread is to allocate from now, by the policy and where it runs; and for what whereabouts that
 /// holds, where it is known.
@@ -144,7 +156,13 @@ pub(crate) fn home() -> (NodeIndex, Option<Whereabouts>) {
 
 /// The node that the calling thread runs on, or the nearest with memory; asked of the kernel.
 fn here() -> NodeIndex {
-    os::current_node().map_or(NodeIndex::FIRST, |node| topology::machine().nearest(node))
+    match os::current_node() {
+        Ok(node) => topology::machine().nearest(node),
+        Err(error) => {
+            shortfalls::note_tracking(error);
+            NodeIndex::FIRST
+        }
+    }
 }
 
 /// Checks what the policy asks for against the machine, once, while the process is being set up.
@@ -152,24 +170,64 @@ pub(crate) fn check_policy() {
     if let Policy::Prefer(id) = config::current().policy
         && topology::machine().find(topology::NodeId::new(id)).is_none()
     {
-        Line::new()
-            .text("HOMING_POLICY=prefer:")
-            .number(usize::from(id))
-            .text(" is ignored: this process has no memory on a node of that number")
-            .say();
+        shortfalls::note_missing(topology::NodeId::new(id));
     }
 }
 
-/// Why memory is not bound to nodes, as `errno` says it; `None` where it is, or where there is one node only.
-pub(crate) fn binding_refused() -> Option<i32> {
-    BINDING_REFUSED.load(Ordering::Relaxed).checked_sub(1).map(|error| error as i32)
+/// The part of the zone that the segments of a pool come from.
+pub(crate) fn part_of(home: NodeIndex) -> Part {
+    if home == spread() { Part::Spread } else { Part::Node(home) }
+}
+
+/// The part of the zone that a large mapping of that home comes from.
+pub(crate) fn part_for_large(home: NodeIndex) -> Part {
+    if topology::machine().count() == 1 {
+        return Part::Unbound;
+    }
+    let config = config::current();
+    match (config.large, config.policy) {
+        (Some(Large::FirstTouch), _) | (None, Policy::Local) => Part::Unbound,
+        (Some(Large::Interleave), _) => Part::Spread,
+        (Some(Large::Local), _) | (None, _) => part_of(home),
+    }
+}
+
+/// Sees to it that a large mapping which was used before lies where those of its part are to: pages of an unbound one
+/// where the calling thread runs, as if it were new. True where its pages went back to the kernel for that, so that all
+/// of it is zero.
+pub(crate) fn settle(part: Part, start: NonNull<u8>, size: usize) -> bool {
+    let machine = topology::machine();
+    if machine.count() == 1 {
+        return false;
+    }
+    let wanted = match part {
+        Part::Spread => return false,
+        Part::Node(node) => machine.id(node),
+        Part::Unbound => machine.id(here()),
+    };
+    patrol::settle(start, size, wanted)
+}
+
+/// Sees to it that what comes from that part of the zone lies where it is to: a part is bound once, with its pool's first
+/// use. What lies outside the zone is bound by itself: `outside`, a start and a size.
+pub(crate) fn bind_part(part: Part, outside: Option<(NonNull<u8>, usize)>) {
+    let node = match part {
+        Part::Node(node) => node,
+        Part::Spread => spread(),
+        Part::Unbound => return,
+    };
+    match outside {
+        Some((start, size)) => bind(node, start, size),
+        None if !pool(node).is_mine() => drop(pool(node).lock()),
+        None => {}
+    }
 }
 
 /// Binds a part of the zone, or an outlier, to its node, as the policy says. On a machine with one node there is
 /// nothing to bind. A refusal is said once, and the kernel's own placement (first touch) serves from then on.
-fn bind(node: NodeIndex, start: core::ptr::NonNull<u8>, size: usize) {
+fn bind(node: NodeIndex, start: NonNull<u8>, size: usize) {
     let machine = topology::machine();
-    if machine.count() == 1 || size == 0 || binding_refused().is_some() {
+    if machine.count() == 1 || size == 0 || shortfalls::binding_refused() {
         return;
     }
     let (binding, mask) = if node == spread() {
@@ -178,19 +236,17 @@ fn bind(node: NodeIndex, start: core::ptr::NonNull<u8>, size: usize) {
         let id = usize::from(machine.id(node).number());
         let mut mask: NodeMask = [0; MAX_NODES / 64];
         mask[id / 64] = 1 << (id % 64);
-        let strict = config::current().policy == Policy::Bind;
-        (if strict { Binding::Strict } else { Binding::Preferred }, mask)
+        (if is_strict() { Binding::Strict } else { Binding::Preferred }, mask)
     };
     // SAFETY: the range was reserved for this pool and nothing of it was handed out.
-    if let Err(error) = unsafe { os::bind(start, size, binding, &mask) }
-        && BINDING_REFUSED.swap(error as usize + 1, Ordering::Relaxed) == 0
-    {
-        Line::new()
-            .text("the kernel refuses to bind memory to nodes (mbind: error ")
-            .number(error as usize)
-            .text("); memory lies where it is first touched")
-            .say();
+    if let Err(error) = unsafe { os::bind(start, size, binding, &mask) } {
+        shortfalls::note_binding(error);
     }
+}
+
+/// Whether memory of other nodes is no substitute (`HOMING_POLICY=bind`).
+fn is_strict() -> bool {
+    config::current().policy == Policy::Bind && topology::machine().count() > 1
 }
 
 impl Pool {
@@ -208,6 +264,8 @@ impl Pool {
                 mapped: Cell::new(0),
                 kept: Cell::new(None),
                 kept_bytes: Cell::new(0),
+                patrol: patrol::Patrol::new(),
+                credit: Cell::new(0),
                 counts: Counts {
                     peak: Cell::new(0),
                     large_blocks: Cell::new(0),
@@ -282,12 +340,8 @@ impl Locked {
         self.inner().started.set(true);
         let node = self.node();
         let nodes = topology::machine().count();
-        // The spread pool lives in the part bound to no node, whose large mappings lie where they are first touched:
-        // its segments are bound one by one.
-        if node != spread() {
-            let (start, size) = zone::part_range(Part::Node(node), nodes);
-            bind(node, start, size);
-        }
+        let (start, size) = zone::part_range(part_of(node), nodes);
+        bind(node, start, size);
         self.obtain(config::current().pool_size);
     }
 

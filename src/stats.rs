@@ -5,6 +5,7 @@
 
 use crate::arena::{Arena, emergency};
 use crate::message::Line;
+use crate::node::shortfalls::Shortfalls;
 use crate::node::{self, PoolFigures};
 use crate::size_class::{CLASSES, ClassId};
 use crate::topology::{self, NodeIndex};
@@ -31,11 +32,13 @@ pub struct Stats {
     /// Requests, ever, that were served by mappings of their own and are in no other figure here: those of threads that
     /// were inside the allocator already, or were reading the machine through hwloc.
     pub emergencies: u64,
+    /// What keeps memory from being placed as it should be, and why.
+    pub shortfalls: Shortfalls,
 }
 
 /// Reads the figures. Takes each node's lock for a moment; allocates nothing.
 pub(crate) fn read() -> Stats {
-    let mut stats = Stats { emergencies: emergency::served(), ..Stats::default() };
+    let mut stats = Stats { emergencies: emergency::served(), shortfalls: node::shortfalls::all(), ..Stats::default() };
     for arena in Arena::all() {
         stats.arenas += 1;
         let (blocks, bytes) = arena.reused();
@@ -104,12 +107,26 @@ fn write_summary(descriptor: i32) {
         .size(os::peak_resident_bytes())
         .text(" at the peak")
         .say_to(descriptor);
-    if let Some(error) = node::binding_refused() {
-        say("not bound to nodes")
-            .text("the kernel refused mbind (error ")
-            .number(error as usize)
-            .text(")")
-            .say_to(descriptor);
+    write_shortfalls(stats.shortfalls, descriptor);
+}
+
+fn write_shortfalls(shortfalls: Shortfalls, descriptor: i32) {
+    let say = |name: &str| Line::new().text(name).column(28);
+    let refused = |name: &str, call: &str, error: Option<i32>| {
+        if let Some(error) = error {
+            let line = say(name).text("the kernel refused ").text(call).text(" (error ");
+            line.number(error as usize).text(")").say_to(descriptor);
+        }
+    };
+    refused("not bound to nodes", "mbind", shortfalls.binding);
+    refused("threads not followed", "getcpu", shortfalls.tracking);
+    refused("places of pages not known", "move_pages", shortfalls.residence);
+    if shortfalls.distances_unknown {
+        say("distances not known").text("/sys does not tell; all nodes count as equally far").say_to(descriptor);
+    }
+    if let Some(node) = shortfalls.missing_node {
+        let line = say("policy not followed").text("no memory for this process on node ");
+        line.number(usize::from(node.number())).say_to(descriptor);
     }
 }
 
@@ -140,6 +157,12 @@ pub(crate) fn say_settings() {
         config::Policy::Bind => line.text(", policy bind"),
         config::Policy::Interleave => line.text(", policy interleave"),
         config::Policy::Prefer(id) => line.text(", policy prefer:").number(usize::from(id)),
+    };
+    let line = match config.large {
+        None => line,
+        Some(config::Large::Local) => line.text(", large local"),
+        Some(config::Large::FirstTouch) => line.text(", large firsttouch"),
+        Some(config::Large::Interleave) => line.text(", large interleave"),
     };
     let line = line.text(", purge delay ");
     match config.purge_delay_ms {

@@ -1,5 +1,5 @@
-//! The zone: the address range reserved from the kernel once, cut into a part for each node and one that is bound to
-//! none. Whether a pointer is the allocator's is one comparison with it.
+//! The zone: the address range reserved from the kernel once, cut into a part for each node, one that is spread over all,
+//! and one that is bound to none. Whether a pointer is the allocator's is one comparison with it.
 //!
 //! The zone is handed out in granules of one segment's size. Where the kernel refuses a zone worth having (an address
 //! space limit), or a part of it is used up, single ranges are reserved elsewhere: *outliers*, which a bitmap of the
@@ -27,6 +27,8 @@ const LEAST: usize = 1 << 30;
 pub(crate) enum Part {
     /// The part of a node, bound to it where the machine has more than one.
     Node(NodeIndex),
+    /// The part that is spread over all nodes, page by page.
+    Spread,
     /// The part bound to no node.
     Unbound,
 }
@@ -47,7 +49,7 @@ static PART: AtomicUsize = AtomicUsize::new(0);
 /// One bit a granule of the zone: in use. Guarded by `LOCK`, but for the reads in `used_granules`.
 static USED: [AtomicU8; WANTED / GRANULE / 8] = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
 /// By part: every granule below this one, counted from the part's first, is in use. Guarded by `LOCK`.
-static FIRST_FREE: [AtomicUsize; MAX_NODES + 1] = [const { AtomicUsize::new(0) }; MAX_NODES + 1];
+static FIRST_FREE: [AtomicUsize; MAX_NODES + 2] = [const { AtomicUsize::new(0) }; MAX_NODES + 2];
 static LOCK: Lock = Lock::new();
 
 /// Addresses that user space can have on the systems this runs on: 48 bits.
@@ -114,7 +116,7 @@ pub(crate) unsafe fn install(nodes: usize) {
     let mut size = if os::addresses_are_limited() { 0 } else { WANTED };
     while size >= LEAST {
         if let Some(base) = os::reserve(size, GRANULE) {
-            PART.store(size / GRANULE / (nodes + 1), Ordering::Relaxed);
+            PART.store(size / GRANULE / (nodes + 2), Ordering::Relaxed);
             EXTENT.size.store(size, Ordering::Relaxed);
             EXTENT.base.store(base.as_ptr().expose_provenance(), Ordering::Release);
             return;
@@ -134,7 +136,8 @@ pub(crate) fn part_range(part: Part, nodes: usize) -> (NonNull<u8>, usize) {
 fn part_index(part: Part, nodes: usize) -> usize {
     match part {
         Part::Node(node) => node.get(),
-        Part::Unbound => nodes,
+        Part::Spread => nodes,
+        Part::Unbound => nodes + 1,
     }
 }
 

@@ -22,7 +22,18 @@ use crate::{os, process};
 /// The calling thread's arena, held for a slow path. Dropping this ends it.
 pub(crate) struct Held {
     arena: &'static Arena,
-    borrowed: bool,
+    ends: Ends,
+}
+
+/// What becomes of an arena when a slow path ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// It stays the thread's.
+    Stays,
+    /// The thread's end has been, and it was borrowed from the idle ones.
+    AfterThread,
+    /// It is one of another node, borrowed from the idle ones there.
+    Elsewhere,
 }
 
 impl core::ops::Deref for Held {
@@ -39,8 +50,10 @@ impl Drop for Held {
     fn drop(&mut self) {
         compiler_fence(Ordering::Release);
         self.arena.busy.set(false);
-        if self.borrowed {
+        if self.ends != Ends::Stays {
             retire(self.arena);
+        }
+        if self.ends == Ends::AfterThread {
             tls::set(&tls::EXITED);
         }
     }
@@ -75,17 +88,31 @@ pub(crate) fn enter(base: &Config) -> Result<Held, Refusal> {
     if topology::machine().count() > 1 {
         let whereabouts = node::whereabouts();
         if whereabouts.is_none() || whereabouts != arena.seen_at.get() {
-            return Ok(hold(follow_thread(arena), false));
+            return Ok(hold(follow_thread(arena), Ends::Stays));
         }
     }
-    Ok(hold(arena, false))
+    Ok(hold(arena, Ends::Stays))
+}
+
+/// Holds an arena of that node for a slow path, whichever the calling thread's is: an idle one, if not that.
+pub(crate) fn enter_on(node: NodeIndex, base: &Config) -> Result<Held, Refusal> {
+    // The thread's own first: it sets the process up, and tells whether the thread is inside already.
+    let own = enter(base)?;
+    if own.node() == node {
+        return Ok(own);
+    }
+    if node::pool(node).is_mine() {
+        return Err(Refusal::Reentered);
+    }
+    let found = find_on(node).ok_or(Refusal::NoMemory)?;
+    Ok(hold(found, Ends::Elsewhere))
 }
 
 #[inline]
-fn hold(arena: &'static Arena, borrowed: bool) -> Held {
+fn hold(arena: &'static Arena, ends: Ends) -> Held {
     arena.busy.set(true);
     compiler_fence(Ordering::Acquire);
-    Held { arena, borrowed }
+    Held { arena, ends }
 }
 
 #[cold]
@@ -104,7 +131,7 @@ fn enter_without_arena(arena: &'static Arena, base: &Config) -> Result<Held, Ref
     };
     if borrowed {
         // The word stays `ATTACHING`: whatever comes in meanwhile goes by the emergency path.
-        return Ok(hold(found, true));
+        return Ok(hold(found, Ends::AfterThread));
     }
     tls::set(found);
     // May allocate, from the arena just found.
@@ -113,7 +140,7 @@ fn enter_without_arena(arena: &'static Arena, base: &Config) -> Result<Held, Ref
         process::register_hooks();
     }
     // What the hooks allocated may have found the thread on another node, and given it another arena.
-    Ok(hold(tls::get(), false))
+    Ok(hold(tls::get(), Ends::Stays))
 }
 
 /// An arena of the node that the policy gives the thread, or of the nearest that has memory for one.

@@ -92,12 +92,16 @@ impl AtHand {
         }
     }
 
-    /// Takes the mapping that is kept, if it can serve so many bytes without wasting more than a quarter.
+    /// Takes the mapping that is kept, if it is of that part and can serve so many bytes without wasting more than a
+    /// quarter.
     #[inline]
-    fn take_mapping(&self, length: usize, align: usize) -> Option<Mapping> {
+    fn take_mapping(&self, length: usize, align: usize, part: Part) -> Option<Mapping> {
         let fits = |mapping: &Mapping| {
             let kept = mapping.length();
-            kept >= length && kept - length <= length / 4 && mapping.block().as_ptr().addr().is_multiple_of(align)
+            kept >= length
+                && kept - length <= length / 4
+                && mapping.part() == part
+                && mapping.block().as_ptr().addr().is_multiple_of(align)
         };
         if self.mapping.get().as_ref().is_some_and(fits) { self.mapping.take() } else { None }
     }
@@ -171,15 +175,27 @@ impl Arena {
 
     /// A block of `size` bytes that no slab can serve, aligned to `align`. `None` where there is no memory for it.
     pub(crate) fn allocate_large(&self, size: usize, align: usize, want_zero: bool) -> Option<Handed> {
-        self.allocate_run_or_mapping(size, align, want_zero, false)
+        self.allocate_run_or_mapping(size, align, want_zero, false, node::part_for_large(self.node()))
+    }
+
+    /// The same on the arena's node, whatever the settings say of large blocks.
+    pub(crate) fn allocate_large_on_node(&self, size: usize, align: usize, want_zero: bool) -> Option<Handed> {
+        self.allocate_run_or_mapping(size, align, want_zero, false, node::part_of(self.node()))
     }
 
     /// The same for a block that has grown so far, and may well grow on: at a place where there is room for that.
     pub(crate) fn allocate_growing(&self, size: usize, align: usize) -> Option<Handed> {
-        self.allocate_run_or_mapping(size, align, false, true)
+        self.allocate_run_or_mapping(size, align, false, true, node::part_for_large(self.node()))
     }
 
-    fn allocate_run_or_mapping(&self, size: usize, align: usize, want_zero: bool, grows: bool) -> Option<Handed> {
+    fn allocate_run_or_mapping(
+        &self,
+        size: usize,
+        align: usize,
+        want_zero: bool,
+        grows: bool,
+        part: Part,
+    ) -> Option<Handed> {
         free_deferred();
         if node::pool(self.node()).is_mine() {
             let block = NonNull::new(emergency::allocate(size, align))?;
@@ -216,7 +232,7 @@ impl Arena {
             let taken = self.in_pool_or_nearest(take)?;
             return Some(hand_out_run(taken, slots, size, want_zero));
         }
-        self.allocate_mapping(size, align, want_zero)
+        self.allocate_mapping(size, align, want_zero, part)
     }
 
     /// What `serve` gives for the pool of this arena's node; if it gives nothing, once more with what is kept at hand
@@ -238,14 +254,14 @@ impl Arena {
         self.reused_bytes.set(self.reused_bytes.get() + bytes as u64);
     }
 
-    fn allocate_mapping(&self, size: usize, align: usize, want_zero: bool) -> Option<Handed> {
+    fn allocate_mapping(&self, size: usize, align: usize, want_zero: bool, part: Part) -> Option<Handed> {
         let length = align_up(size.max(1), os::page_size())?;
-        if let Some(kept) = self.at_hand.take_mapping(length, align) {
+        if let Some(kept) = self.at_hand.take_mapping(length, align, part) {
             self.count_reused(kept.length());
             return Some(hand_out_kept(kept, size, want_zero));
         }
         let begin = |pool: &Locked| {
-            if let Some(kept) = pool.reuse_mapping(length, align) {
+            if let Some(kept) = pool.reuse_mapping(length, align, part) {
                 pool.count_large(kept.length());
                 return Some((pool.node(), Some(kept)));
             }
@@ -256,22 +272,32 @@ impl Arena {
             return Some(hand_out_kept(kept, size, want_zero));
         }
         let nodes = topology::machine().count();
-        // By default the threads that fill a large object decide where its parts lie (first touch).
-        let Some(mapping) = Mapping::map(length, align, Some(Part::Unbound), nodes, Some(node)) else {
-            node::pool(node).lock().end_mapping(length);
+        let pool = node::pool(node);
+        let Some(mapping) = Mapping::map(length, align, part, nodes, Some(node)) else {
+            pool.lock().end_mapping(length);
             return None;
         };
-        node::pool(node).lock().made_mapping(length);
+        node::bind_part(part, mapping.outside_zone());
+        let pool = pool.lock();
+        if part != Part::Unbound && !pool.provide(mapping.block(), length) {
+            pool.end_mapping(length);
+            drop(pool);
+            // SAFETY: nobody was given it.
+            unsafe { mapping.unmap() };
+            return None;
+        }
+        pool.made_mapping(length);
         Some(Handed { block: mapping.block(), is_zero: true })
     }
 }
 
 fn hand_out_kept(kept: Mapping, size: usize, want_zero: bool) -> Handed {
     kept.use_again();
-    if want_zero {
+    let is_zero = node::settle(kept.part(), kept.block(), kept.length());
+    if want_zero && !is_zero {
         clear_pages(kept.block(), if config::current().zero == Zero::Off { size } else { kept.length() });
     }
-    Handed { block: kept.block(), is_zero: want_zero }
+    Handed { block: kept.block(), is_zero: is_zero || want_zero }
 }
 
 /// Clears the block's first `size` bytes.
@@ -407,14 +433,22 @@ pub(crate) fn resize_mapping(mapping: Mapping, new_size: usize) -> bool {
         pool.lock().end_mapping(length - old);
         return false;
     }
-    pool.lock().note_peak();
+    let pool = pool.lock();
+    // SAFETY: the block is `length` bytes long now.
+    let added = unsafe { mapping.block().add(old) };
+    if mapping.part() != Part::Unbound && !pool.provide(added, length - old) {
+        mapping.shrink(old);
+        pool.end_mapping(length - old);
+        return false;
+    }
+    pool.note_peak();
     true
 }
 
 /// Moves a mapping's pages to a new one of `new_size` bytes. `None` where that cannot be; the old one is intact then.
 pub(crate) fn move_mapping(mapping: &Mapping, new_size: usize, align: usize) -> Option<NonNull<u8>> {
     let held: Held = enter::enter(&Config::new()).ok()?;
-    let handed = held.allocate_mapping(new_size, align, config::current().zero != Zero::Off)?;
+    let handed = held.allocate_mapping(new_size, align, config::current().zero != Zero::Off, mapping.part())?;
     // SAFETY: a mapping that was just made, not aligned to a granule or more.
     let new = unsafe { Mapping::of(handed.block.as_ptr() as usize) };
     match new.move_from(mapping, mapping.length()) {

@@ -16,6 +16,8 @@ use crate::slab::{Block, Shape, Slab, State, double_free};
 const CARVE: usize = 4096;
 /// Idle arenas that are looked at for a slab.
 const IDLE_LOOKED_AT: usize = 8;
+/// Milliseconds between two rounds of looking after an arena, at most twice.
+const LONGEST_DELAY: u64 = 10_000;
 /// Refills between two looks at the clock.
 const REFILLS: u32 = 64;
 
@@ -344,9 +346,9 @@ impl Arena {
     #[inline(never)]
     fn look_at_clock(&self) {
         self.refills.set(0);
-        let delay = config::current().purge_delay_ms;
+        let delay = config::current().purge_delay_ms.min(LONGEST_DELAY);
         let now = os::now_ms();
-        if delay == u64::MAX || now.wrapping_sub(self.looked_after_at.get()) < (delay / 2).max(1) {
+        if now.wrapping_sub(self.looked_after_at.get()) < (delay / 2).max(1) {
             return;
         }
         self.looked_after_at.set(now);
@@ -356,6 +358,7 @@ impl Arena {
                 idle.give_up_unused(Some(&pool));
             }
             pool.purge_if_due();
+            pool.patrol_if_due(now);
         }
     }
 

@@ -1,15 +1,15 @@
 //! The words of the environment.
 
-use super::{Config, Overflow, Policy, Zero};
+use super::{Config, Large, Overflow, Policy, Zero};
 
 /// The settings' names, as they are told to people.
 pub(crate) const SETTINGS: &str = "HOMING_POOL_SIZE, HOMING_POOL_LIMIT, HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, \
-                                   HOMING_PURGE_DELAY, HOMING_STATS, HOMING_VERBOSE";
+                                   HOMING_LARGE, HOMING_PURGE_DELAY, HOMING_STATS, HOMING_VERBOSE";
 
 /// What is said of a key that is none of them.
 pub(super) const UNKNOWN: &str = "no such setting; the settings are HOMING_POOL_SIZE, HOMING_POOL_LIMIT, \
-                                  HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, HOMING_PURGE_DELAY, HOMING_STATS, \
-                                  HOMING_VERBOSE";
+                                  HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, HOMING_LARGE, HOMING_PURGE_DELAY, \
+                                  HOMING_STATS, HOMING_VERBOSE";
 
 /// Why a setting was not taken.
 pub(super) enum Rejection {
@@ -24,6 +24,7 @@ const DELAY: &str = "a time such as 0, 500ms or 2s, or never";
 const OVERFLOW: &str = "spill, fail or abort";
 const ZERO: &str = "off, alloc or free";
 const POLICY: &str = "local, bind, interleave or prefer:N with a node's number N";
+const LARGE: &str = "local, firsttouch or interleave";
 const SWITCH: &str = "0 or 1";
 const STATS: &str = "off or exit";
 const REPORT: &str = "what the launcher gives it";
@@ -63,6 +64,15 @@ pub(super) fn apply(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(),
                     .map(Policy::Prefer),
             };
             set(&mut config.policy, word, POLICY)
+        }
+        b"LARGE" => {
+            let word = match value {
+                b"local" => Some(Large::Local),
+                b"firsttouch" => Some(Large::FirstTouch),
+                b"interleave" => Some(Large::Interleave),
+                _ => None,
+            };
+            set(&mut config.large, word.map(Some), LARGE)
         }
         b"PURGE_DELAY" => set(&mut config.purge_delay_ms, delay(value), DELAY),
         b"STATS" => {
@@ -185,6 +195,7 @@ mod tests {
             ("ZERO", "1"),
             ("POLICY", "prefer:x"),
             ("POLICY", "prefer:70000"),
+            ("LARGE", "first-touch"),
             ("VERBOSE", "yes"),
             ("STATS", "xml"),
             ("PURGE_DELAY", "soon"),
@@ -207,6 +218,7 @@ mod tests {
             ("OVERFLOW", "abort"),
             ("ZERO", "free"),
             ("POLICY", "prefer:3"),
+            ("LARGE", "interleave"),
             ("PURGE_DELAY", "never"),
             ("VERBOSE", "1"),
             ("STATS", "exit"),
@@ -220,6 +232,7 @@ mod tests {
             overflow: Overflow::Abort,
             zero: Zero::Free,
             policy: Policy::Prefer(3),
+            large: Some(Large::Interleave),
             purge_delay_ms: u64::MAX,
             verbose: true,
             summary: true,

@@ -9,6 +9,7 @@ use crate::config;
 use crate::large::Mapping;
 use crate::os;
 use crate::segment::SLOT;
+use crate::zone::Part;
 
 /// Dirty slots that may wait, as a part of those in use, and the bounds of it, in bytes.
 const DIRTY_PART: usize = 4;
@@ -103,14 +104,16 @@ impl Locked {
         inner.mapped.set(inner.mapped.get() - bytes);
     }
 
-    /// A kept mapping that can serve `size` bytes aligned to `align` without wasting more than a quarter.
-    pub(crate) fn reuse_mapping(&self, size: usize, align: usize) -> Option<Mapping> {
+    /// A kept mapping of that part of the zone that can serve `size` bytes aligned to `align` without wasting more than a
+    /// quarter.
+    pub(crate) fn reuse_mapping(&self, size: usize, align: usize, part: Part) -> Option<Mapping> {
         let inner = self.inner();
         let mut previous: Option<Mapping> = None;
         let mut next = inner.kept.get();
         while let Some(mapping) = next {
             let after = mapping.next_kept();
-            if mapping.length() >= size
+            if mapping.part() == part
+                && mapping.length() >= size
                 && mapping.length() - size <= size / 4
                 && mapping.block().as_ptr().addr().is_multiple_of(align)
             {

@@ -2,13 +2,13 @@
 
 use core::ptr::NonNull;
 
-use super::{Locked, bind, spread};
+use super::{Locked, bind, is_strict, part_of};
 use crate::config;
 use crate::message::Line;
 use crate::os;
 use crate::segment::{FIRST_SLOT, SLOT, SegmentPtr, SlotIndex, USABLE_SLOTS};
 use crate::topology;
-use crate::zone::{self, GRANULE, Part};
+use crate::zone::{self, GRANULE};
 
 /// Adjacent slots that were taken.
 #[derive(Clone, Copy)]
@@ -30,6 +30,25 @@ impl Locked {
     /// Takes `count` adjacent slots of which the first is a multiple of `align` slots within its segment. `None` where
     /// the pool's limit or the kernel refuses.
     pub(crate) fn take_slots(&self, count: usize, align: usize) -> Option<Slots> {
+        self.find_slots(count, align).and_then(|slots| self.provided(slots, count)).or_else(|| {
+            // Strict binding: what waits to go back to the kernel may be what is wanting.
+            let again = is_strict() && self.purge_all();
+            again.then(|| self.find_slots(count, align)).flatten().and_then(|slots| self.provided(slots, count))
+        })
+    }
+
+    /// The slots, if the memory for them is there; else they are free again.
+    fn provided(&self, slots: Slots, count: usize) -> Option<Slots> {
+        if slots.used_before == count || self.provide(slots.start(), count * SLOT) {
+            return Some(slots);
+        }
+        self.give_slots(slots.segment, slots.first, count);
+        // They count as dirty, and have no pages.
+        self.purge_all();
+        None
+    }
+
+    fn find_slots(&self, count: usize, align: usize) -> Option<Slots> {
         if !self.has_room_for(count * SLOT) {
             return None;
         }
@@ -52,7 +71,7 @@ impl Locked {
         let mut next = self.inner().with_room.get();
         while let Some(segment) = next {
             if let Some(taken) = segment.take_slots_with_room(count, align, room) {
-                return Some(self.note_taken(segment, taken, count));
+                return self.provided(self.note_taken(segment, taken, count), count);
             }
             next = segment.header().next_with_room.get();
         }
@@ -81,7 +100,7 @@ impl Locked {
             return None;
         }
         let taken = segment.take_slots_at(end, more)?;
-        Some(self.note_taken(segment, taken, more))
+        self.provided(self.note_taken(segment, taken, more), more)
     }
 
     /// Takes adjacent slots back. Their owner words say `FREE` already.
@@ -107,9 +126,8 @@ impl Locked {
     fn add_segment(&self) -> Option<SegmentPtr> {
         let node = self.node();
         let nodes = topology::machine().count();
-        let part = if node == spread() { Part::Unbound } else { Part::Node(node) };
-        let range = zone::allocate(part, nodes, GRANULE)?;
-        if range.outlier || node == spread() {
+        let range = zone::allocate(part_of(node), nodes, GRANULE)?;
+        if range.outlier {
             bind(node, range.start, GRANULE);
         }
         // SAFETY: the range was just reserved for this pool.

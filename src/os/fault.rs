@@ -18,6 +18,8 @@ pub enum Call {
     Bind = 16,
     /// Asking which node a thread runs on (`getcpu`).
     Getcpu = 32,
+    /// Asking where pages lie, or moving them (`move_pages`).
+    Place = 64,
 }
 
 #[cfg(feature = "fault-injection")]

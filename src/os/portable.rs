@@ -107,6 +107,24 @@ pub(crate) unsafe fn purge(start: NonNull<u8>, size: usize) -> bool {
 /// None here; the twin has some.
 pub(crate) unsafe fn populate(_: NonNull<u8>, _: usize) {}
 
+/// Nothing: what is reserved is there.
+///
+/// # Safety
+/// None here; the twin has some.
+pub(crate) unsafe fn obtain_pages(_: NonNull<u8>, _: usize) -> bool {
+    true
+}
+
+/// Nobody can tell.
+pub(crate) fn where_are(_: &[usize], _: &mut [i32]) -> Result<(), i32> {
+    Err(ENOSYS)
+}
+
+/// Nothing is moved.
+pub(crate) fn move_to_node(_: &[usize], _: i32, _: &mut [i32]) -> Result<(), i32> {
+    Err(ENOSYS)
+}
+
 /// Nothing: there is no call for it.
 ///
 /// # Safety
@@ -133,6 +151,14 @@ pub(crate) fn peak_resident_bytes() -> usize {
 
 /// "Out of memory", as C's `errno` says it on most systems.
 pub(crate) const ENOMEM: i32 = 12;
+/// Numbers of errors that answers of the system are compared with.
+pub(crate) const EPERM: i32 = 1;
+/// No such thing.
+pub(crate) const ENOENT: i32 = 2;
+/// Not a valid address.
+pub(crate) const EFAULT: i32 = 14;
+/// No such call.
+pub(crate) const ENOSYS: i32 = 38;
 /// "Invalid argument", as C's `errno` says it on most systems.
 pub(crate) const EINVAL: i32 = 22;
 

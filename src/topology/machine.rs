@@ -1,12 +1,15 @@
 //! Which nodes the machine has, which of them this process may use, and how far they are from each other.
 //!
-//! A machine without the kernel's files, or a process that may use one node only, is a machine with one node.
+//! A machine without the kernel's files, or a process that may use one node only, is a machine with one node. The nodes
+//! are counted once; which of them may be used can change while the process runs (its cpuset is written to), within those
+//! that it began with.
 
 use core::cell::UnsafeCell;
 
 use super::sysfs::{Kernel, Source, list, members, read_distances};
 use super::{NodeId, NodeIndex};
 use crate::os::{self, MAX_NODES, NodeMask};
+use crate::sync::{AtomicU16, AtomicU64, Ordering};
 
 /// The nodes with memory that this process may use.
 pub(crate) struct Machine {
@@ -14,8 +17,12 @@ pub(crate) struct Machine {
     beyond_first: usize,
     /// By index: the kernel's number.
     ids: [u16; MAX_NODES],
+    /// Whether the firmware's distances were found for any node.
+    knows_distances: bool,
     /// By the kernel's number: the index of the node itself, or of the nearest that has memory and may be used.
-    nearest: [u16; MAX_NODES],
+    nearest: [AtomicU16; MAX_NODES],
+    /// The nodes that the process may use, by the kernel's word when it was last asked; all 0: it does not tell.
+    allowed: [AtomicU64; MAX_NODES / 64],
     /// By index and index: the distance the firmware gives; 10 is local (ACPI 6.5, 5.2.17).
     distances: [[u8; MAX_NODES]; MAX_NODES],
 }
@@ -29,7 +36,9 @@ impl Machine {
         Machine {
             beyond_first: 0,
             ids: [0; MAX_NODES],
-            nearest: [0; MAX_NODES],
+            knows_distances: false,
+            nearest: [const { AtomicU16::new(0) }; MAX_NODES],
+            allowed: [const { AtomicU64::new(0) }; MAX_NODES / 64],
             distances: [[0; MAX_NODES]; MAX_NODES],
         }
     }
@@ -63,28 +72,65 @@ impl Machine {
             row[..count].fill(UNKNOWN);
             row[index] = LOCAL;
         }
-        let online = list(source, c"/sys/devices/system/node/online", &mut buffer).unwrap_or(usable);
-        let mut row = [0_u8; MAX_NODES];
-        for id in members(&online) {
-            // A row lists the distances to the online nodes, in their order.
-            let known = read_distances(source, id, &mut buffer, &mut row);
-            let distance_to = |other: u16| {
-                members(&online).take(known).position(|node| node == other as usize).map_or(UNKNOWN, |at| row[at])
-            };
+        if let Some(allowed) = allowed {
+            self.note_allowed(allowed);
+        }
+        each_online(source, &usable, |id, distance_to| {
             let own = self.ids[..count].iter().position(|other| *other as usize == id);
-            let mut best = 0;
-            let mut least = u8::MAX;
-            for index in 0..count {
-                let distance = if own == Some(index) { LOCAL } else { distance_to(self.ids[index]) };
-                if let Some(own) = own {
-                    self.distances[own][index] = distance;
-                }
-                if distance < least {
-                    (best, least) = (index, distance);
+            if let Some(own) = own {
+                for index in 0..count {
+                    let distance = if own == index { Some(LOCAL) } else { distance_to(self.ids[index]) };
+                    self.knows_distances |= own != index && distance.is_some();
+                    self.distances[own][index] = distance.unwrap_or(UNKNOWN);
                 }
             }
-            self.nearest[id] = own.unwrap_or(best) as u16;
+            self.nearest[id].store(self.nearest_to(id, &usable, distance_to), Ordering::Relaxed);
+        });
+    }
+
+    /// The index of the node with that number, or of the nearest of the usable ones.
+    fn nearest_to(&self, id: usize, usable: &NodeMask, distance_to: &dyn Fn(u16) -> Option<u8>) -> u16 {
+        let is_usable = |id: usize| usable[id / 64] & 1 << (id % 64) != 0;
+        let ids = self.ids[..self.count()].iter().enumerate();
+        let distance = |other: u16| if other as usize == id { 0 } else { distance_to(other).unwrap_or(UNKNOWN) };
+        ids.filter(|(_, other)| is_usable(**other as usize))
+            .min_by_key(|(_, other)| distance(**other))
+            .map_or(0, |(index, _)| index as u16)
+    }
+
+    /// Takes over which nodes the process may use now. True where that has changed, and leaves it any.
+    fn allow(&self, source: &impl Source, allowed: &NodeMask) -> bool {
+        if (0..allowed.len()).all(|word| self.allowed[word].load(Ordering::Relaxed) == allowed[word]) {
+            return false;
         }
+        self.note_allowed(allowed);
+        let mut usable: NodeMask = [0; MAX_NODES / 64];
+        for id in self.ids[..self.count()].iter().map(|id| *id as usize) {
+            usable[id / 64] |= allowed[id / 64] & 1 << (id % 64);
+        }
+        if usable.iter().all(|word| *word == 0) {
+            return false;
+        }
+        each_online(source, &self.mask(), |id, distance_to| {
+            self.nearest[id].store(self.nearest_to(id, &usable, distance_to), Ordering::Relaxed);
+        });
+        true
+    }
+
+    fn note_allowed(&self, allowed: &NodeMask) {
+        for (known, now) in self.allowed.iter().zip(allowed) {
+            known.store(*now, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the firmware's distances are known.
+    pub(crate) fn knows_distances(&self) -> bool {
+        self.knows_distances
+    }
+
+    /// Whether the process may take memory from the node now.
+    pub(crate) fn is_usable(&self, node: NodeIndex) -> bool {
+        self.count() == 1 || self.nearest[self.ids[node.get()] as usize].load(Ordering::Relaxed) == node.0
     }
 
     /// How many nodes there are.
@@ -100,15 +146,16 @@ impl Machine {
 
     /// The node with that number, if this process may use it.
     pub(crate) fn find(&self, id: NodeId) -> Option<NodeIndex> {
-        self.ids[..self.count()].iter().position(|other| *other == id.0).map(NodeIndex::new)
+        let index = self.ids[..self.count()].iter().position(|other| *other == id.0).map(NodeIndex::new);
+        index.filter(|index| self.is_usable(*index))
     }
 
     /// The node itself, or the nearest that has memory and may be used.
     pub(crate) fn nearest(&self, kernel_number: u32) -> NodeIndex {
-        NodeIndex(self.nearest.get(kernel_number as usize).copied().unwrap_or(0))
+        NodeIndex(self.nearest.get(kernel_number as usize).map_or(0, |nearest| nearest.load(Ordering::Relaxed)))
     }
 
-    /// The other nodes, nearest first; equally near ones in the order of their numbers.
+    /// The other nodes that may be used now, nearest first; equally near ones in the order of their numbers.
     pub(crate) fn others_by_distance(&self, from: NodeIndex) -> impl Iterator<Item = NodeIndex> {
         let row = &self.distances[from.get()][..self.count()];
         // Selection without memory of its own: the next is the least (distance, index) above the last one given.
@@ -117,7 +164,7 @@ impl Machine {
             let next = row
                 .iter()
                 .enumerate()
-                .filter(|(index, _)| *index != from.get())
+                .filter(|(index, _)| *index != from.get() && self.is_usable(NodeIndex::new(*index)))
                 .map(|(index, distance)| (*distance, index))
                 .filter(|candidate| last.is_none_or(|last| *candidate > last))
                 .min()?;
@@ -136,10 +183,22 @@ impl Machine {
     }
 }
 
+/// Calls `visit` with the number of every node that is online, and what tells its distance to another.
+fn each_online(source: &impl Source, else_these: &NodeMask, mut visit: impl FnMut(usize, &dyn Fn(u16) -> Option<u8>)) {
+    let mut buffer = [0_u8; 4096];
+    let online = list(source, c"/sys/devices/system/node/online", &mut buffer).unwrap_or(*else_these);
+    let mut row = [0_u8; MAX_NODES];
+    for id in members(&online) {
+        // A row lists the distances to the online nodes, in their order.
+        let known = read_distances(source, id, &mut buffer, &mut row);
+        visit(id, &|other| members(&online).take(known).position(|node| node == other as usize).map(|at| row[at]));
+    }
+}
+
 /// The machine: written once, while the process is being set up, and read by everybody afterwards.
 struct Shared(UnsafeCell<Machine>);
 
-// SAFETY: written only by `install`, whose caller is alone (see there); all other uses read.
+// SAFETY: written only by `install`, whose caller is alone (see there); all other uses read, or go through atomics.
 unsafe impl Sync for Shared {}
 
 static MACHINE: Shared = Shared(UnsafeCell::new(Machine::single()));
@@ -162,6 +221,22 @@ pub(crate) unsafe fn install() {
     }
     // SAFETY: the caller is alone.
     unsafe { (*MACHINE.0.get()).read(&Kernel, allowed.as_ref()) };
+}
+
+/// Whether the machine has a node of that number, and whether it has memory; `None` where nobody tells.
+pub(crate) fn look_for(node: NodeId) -> Option<(bool, bool)> {
+    let mut buffer = [0_u8; 4096];
+    let mut has = |path| {
+        let id = usize::from(node.0);
+        list(&Kernel, path, &mut buffer).map(|mask| id < MAX_NODES && mask[id / 64] & 1 << (id % 64) != 0)
+    };
+    let online = has(c"/sys/devices/system/node/online")?;
+    Some((online, has(c"/sys/devices/system/node/has_memory").unwrap_or(online)))
+}
+
+/// Asks the kernel which nodes the process may use now. True where that has changed.
+pub(crate) fn look_at_allowed_nodes() -> bool {
+    machine().count() > 1 && os::allowed_nodes().is_ok_and(|allowed| machine().allow(&Kernel, &allowed))
 }
 
 /// The machine; one node before the process is set up.
@@ -254,9 +329,40 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_may_not_be_used_any_more_is_served_by_the_nearest_that_may_and_comes_back() {
+        let files: &[_] = &[
+            ("online", "0-3\n"),
+            ("has_memory", "0-3\n"),
+            ("node0/distance", "10 31 21 21\n"),
+            ("node1/distance", "31 10 21 41\n"),
+            ("node2/distance", "21 21 10 31\n"),
+            ("node3/distance", "21 41 31 10\n"),
+        ];
+        let mut all: NodeMask = [0; MAX_NODES / 64];
+        all[0] = 0b1111;
+        let machine = read(files, Some(&all));
+        assert!(!machine.allow(&MadeUp(files), &all));
+        let mut few = all;
+        few[0] = 0b1001;
+        assert!(machine.allow(&MadeUp(files), &few));
+        assert_eq!(machine.count(), 4);
+        assert_eq!((0..4).map(|id| machine.nearest(id).get()).collect::<Vec<_>>(), [0, 0, 0, 3]);
+        assert_eq!(machine.find(NodeId::new(1)), None);
+        assert_eq!(order(&machine, 1), [0, 3]);
+        assert!(!machine.is_usable(NodeIndex::new(2)) && machine.is_usable(NodeIndex::new(3)));
+        // Nodes that the process did not begin with are not there for it; all of them gone is not believed.
+        let mut others: NodeMask = [0; MAX_NODES / 64];
+        others[0] = 1 << 7;
+        assert!(!machine.allow(&MadeUp(files), &others));
+        assert!(machine.allow(&MadeUp(files), &all));
+        assert_eq!((0..4).map(|id| machine.nearest(id).get()).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    }
+
+    #[test]
     fn two_hundred_nodes_without_distances_are_all_there() {
         let machine = read(&[("online", "0-199\n"), ("has_memory", "0-199\n")], None);
         assert_eq!(machine.count(), 200);
+        assert!(!machine.knows_distances());
         assert_eq!(machine.nearest(199).get(), 199);
         assert_eq!(machine.mask()[3], 0xff);
         assert_eq!(order(&machine, 7).len(), 199);

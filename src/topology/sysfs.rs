@@ -2,6 +2,7 @@
 
 use core::ffi::CStr;
 
+use super::NodeId;
 use crate::os::{self, MAX_NODES, NodeMask};
 
 /// Where files about the machine are read, so that a program can describe another machine than the one it runs on, and
@@ -54,6 +55,20 @@ fn decimal(digits: &[u8]) -> Option<usize> {
 
 /// Reads a node's row of distances; says how many it has.
 pub(super) fn read_distances(source: &impl Source, id: usize, buffer: &mut [u8], row: &mut [u8; MAX_NODES]) -> usize {
+    let Some(read) = read_of_node(source, id, b"/distance\0", buffer) else { return 0 };
+    let mut count = 0;
+    for field in buffer[..read].split(|byte| byte.is_ascii_whitespace()).filter(|field| !field.is_empty()) {
+        if count == MAX_NODES {
+            break;
+        }
+        row[count] = decimal(field).and_then(|distance| u8::try_from(distance).ok()).unwrap_or(u8::MAX);
+        count += 1;
+    }
+    count
+}
+
+/// Reads a file of a node's; `name` begins with a slash and ends with a zero.
+fn read_of_node(source: &impl Source, id: usize, name: &[u8], buffer: &mut [u8]) -> Option<usize> {
     let mut path = [0_u8; 64];
     let mut length = 0;
     let mut add = |bytes: &[u8]| {
@@ -69,16 +84,66 @@ pub(super) fn read_distances(source: &impl Source, id: usize, buffer: &mut [u8],
     ];
     let leading = digits.iter().take(3).take_while(|digit| **digit == b'0').count();
     add(&digits[leading..]);
-    add(b"/distance\0");
-    let Ok(path) = CStr::from_bytes_until_nul(&path) else { return 0 };
-    let Some(read) = source.read(path, buffer) else { return 0 };
-    let mut count = 0;
-    for field in buffer[..read].split(|byte| byte.is_ascii_whitespace()).filter(|field| !field.is_empty()) {
-        if count == MAX_NODES {
-            break;
+    add(name);
+    source.read(CStr::from_bytes_until_nul(&path).ok()?, buffer)
+}
+
+/// A node's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NodeMemory {
+    /// What it has.
+    pub(crate) total: usize,
+    /// What nobody uses, and half of what it keeps of files that were not read lately.
+    pub(crate) free: usize,
+}
+
+/// The memory of the node with that number, by the kernel's word now. `None` where it does not tell.
+pub(crate) fn memory_of(node: NodeId) -> Option<NodeMemory> {
+    read_memory(&Kernel, node)
+}
+
+fn read_memory(source: &impl Source, node: NodeId) -> Option<NodeMemory> {
+    let mut buffer = [0_u8; 4096];
+    let read = read_of_node(source, usize::from(node.number()), b"/meminfo\0", &mut buffer)?;
+    let text = &buffer[..read];
+    let bytes = |name: &[u8]| {
+        let at = text.windows(name.len()).position(|window| window == name)?;
+        let digits = text[at + name.len()..].iter().skip_while(|byte| **byte == b' ');
+        let kib = digits
+            .take_while(|byte| byte.is_ascii_digit())
+            .try_fold(0_usize, |sum, digit| sum.checked_mul(10)?.checked_add(usize::from(digit - b'0')))?;
+        kib.checked_mul(1024)
+    };
+    Some(NodeMemory {
+        total: bytes(b" MemTotal:")?,
+        free: bytes(b" MemFree:")?.saturating_add(bytes(b" Inactive(file):").unwrap_or(0) / 2),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct OneFile(&'static str, &'static str);
+
+    impl Source for OneFile {
+        fn read(&self, path: &CStr, buffer: &mut [u8]) -> Option<usize> {
+            if path.to_str().ok()? != self.0 {
+                return None;
+            }
+            buffer[..self.1.len()].copy_from_slice(self.1.as_bytes());
+            Some(self.1.len())
         }
-        row[count] = decimal(field).and_then(|distance| u8::try_from(distance).ok()).unwrap_or(u8::MAX);
-        count += 1;
     }
-    count
+
+    #[test]
+    fn a_node_s_memory_is_read_in_bytes_and_nonsense_is_unknown() {
+        let read = |text| read_memory(&OneFile("/sys/devices/system/node/node117/meminfo", text), NodeId::new(117));
+        let text = "Node 117 MemTotal:       131072 kB\nNode 117 MemFree:         4096 kB\n\
+                    Node 117 Inactive(file):     100 kB\n";
+        assert_eq!(read(text), Some(NodeMemory { total: 128 << 20, free: (4 << 20) + (50 << 10) }));
+        assert_eq!(read("Node 117 MemTotal: 10 kB\n"), None);
+        assert_eq!(read("Node 117 MemTotal: 10 kB\nNode 117 MemFree: 99999999999999999999999 kB\n"), None);
+        assert_eq!(read(""), None);
+    }
 }

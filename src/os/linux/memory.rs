@@ -161,6 +161,29 @@ pub(crate) unsafe fn populate(start: NonNull<u8>, size: usize) {
     }
 }
 
+/// Obtains the pages of the range, all of which reads as zero or may be lost. False where the kernel has not so many.
+///
+/// # Safety
+/// The range is committed and the caller's, and nothing in it is in use.
+pub(crate) unsafe fn obtain_pages(start: NonNull<u8>, size: usize) -> bool {
+    if fault::fails(Call::Commit) {
+        return false;
+    }
+    keeping_errno(|| {
+        // SAFETY: populating the caller's own committed pages changes no contents.
+        if unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_POPULATE_WRITE) } == 0 {
+            return true;
+        }
+        // Before Linux 5.14: a byte a page is touched.
+        let by_hand = super::errno() == libc::EINVAL;
+        for offset in (0..if by_hand { size } else { 0 }).step_by(page_size()) {
+            // SAFETY: within the range, of which nothing is in use.
+            unsafe { start.add(offset).write_volatile(0) };
+        }
+        by_hand
+    })
+}
+
 /// Keeps transparent huge pages away from the range: one touched page is to cost one page.
 ///
 /// # Safety

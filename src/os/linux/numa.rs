@@ -13,6 +13,7 @@ const MPOL_BIND: c_long = 2;
 const MPOL_INTERLEAVE: c_long = 3;
 const MPOL_F_STATIC_NODES: c_long = 1 << 15;
 const MPOL_F_MEMS_ALLOWED: c_long = 1 << 2;
+const MPOL_MF_MOVE: c_long = 1 << 1;
 
 /// Bits of the mask, plus one: the kernel takes one off (mbind(2), "maxnode").
 const MAX_NODE_ARGUMENT: usize = MAX_NODES + 1;
@@ -55,5 +56,46 @@ pub(crate) fn allowed_nodes() -> Result<NodeMask, i32> {
             )
         };
         if answer == 0 { Ok(mask) } else { Err(super::errno()) }
+    })
+}
+
+/// Asks on which node each of the pages lies that hold those addresses; a negative answer is an error's number, that of a
+/// page which is not in memory ENOENT's. The error is `errno`'s (move_pages(2) with no list of nodes).
+pub(crate) fn where_are(addresses: &[usize], nodes: &mut [i32]) -> Result<(), i32> {
+    debug_assert_eq!(addresses.len(), nodes.len());
+    call_move_pages(addresses, None, nodes)
+}
+
+/// Moves the pages that hold those addresses to a node, contents and all; where each lies then, or why it was not moved,
+/// is put into `nodes`. The error is `errno`'s.
+pub(crate) fn move_to_node(addresses: &[usize], node: i32, nodes: &mut [i32]) -> Result<(), i32> {
+    const MOST: usize = 16;
+    for (addresses, nodes) in addresses.chunks(MOST).zip(nodes.chunks_mut(MOST)) {
+        let wanted = [node; MOST];
+        call_move_pages(addresses, Some(&wanted[..addresses.len()]), nodes)?;
+    }
+    Ok(())
+}
+
+fn call_move_pages(addresses: &[usize], wanted: Option<&[i32]>, nodes: &mut [i32]) -> Result<(), i32> {
+    if fault::fails(Call::Place) {
+        return Err(libc::EPERM);
+    }
+    let wanted = wanted.map_or(ptr::null(), <[i32]>::as_ptr);
+    keeping_errno(|| {
+        // SAFETY: the lists are as long as is said, and the answers' writable. Moving pages changes no contents.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_move_pages,
+                0_i32,
+                addresses.len(),
+                addresses.as_ptr(),
+                wanted,
+                nodes.as_mut_ptr(),
+                MPOL_MF_MOVE,
+            )
+        };
+        // A positive number of pages could not be moved: their answers say so.
+        if answer >= 0 { Ok(()) } else { Err(super::errno()) }
     })
 }

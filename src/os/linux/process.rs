@@ -20,6 +20,14 @@ pub(crate) fn set_errno(value: i32) {
 
 /// "Out of memory", as `errno` says it.
 pub(crate) const ENOMEM: i32 = libc::ENOMEM;
+/// Not permitted.
+pub(crate) const EPERM: i32 = libc::EPERM;
+/// No such thing.
+pub(crate) const ENOENT: i32 = libc::ENOENT;
+/// Not a valid address.
+pub(crate) const EFAULT: i32 = libc::EFAULT;
+/// No such call.
+pub(crate) const ENOSYS: i32 = libc::ENOSYS;
 /// "Invalid argument", as `errno` says it.
 pub(crate) const EINVAL: i32 = libc::EINVAL;
 

@@ -147,7 +147,7 @@ mod rseq {
     #[inline(always)]
     pub(super) fn cpu() -> Option<u32> {
         let mut place = PLACE.load(Ordering::Relaxed);
-        if place % 4 != 0 {
+        if !place.is_multiple_of(4) {
             place = if place == NOT_LOOKED { look() } else { place };
             if place == NOWHERE {
                 return None;

@@ -1,0 +1,186 @@
+//! The patrol: from time to time a pool asks the kernel where its pages lie, and has those brought home that came to lie
+//! on another node because theirs was full when they were touched (MPOL_PREFERRED spills to the nearest node by itself).
+//! The kernel moves them under their users' hands (move_pages(2)).
+//!
+//! A page a slot is asked for, another one each round, a segment at a time. Where one is away, all pages of its slot are
+//! moved. While the node has no room the patrol waits longer and longer.
+//!
+//! On its way it looks whether the nodes that the process may use have changed.
+
+use core::cell::Cell;
+
+use super::{Locked, look_at_allowed_nodes, shortfalls, spread};
+use crate::config;
+use crate::os;
+use crate::segment::{SLOT, SLOTS, SegmentPtr, SlotIndex};
+use crate::topology;
+
+/// Milliseconds between two patrols, where nothing is ever purged.
+const INTERVAL: u64 = 500;
+/// Bytes that a patrol moves at most; beyond it, the next one goes on.
+const MOVED_AT_ONCE: usize = 8 << 20;
+/// Patrols that are left out at most while the node has no room.
+const MOST_LEFT_OUT: u32 = 64;
+
+/// What a pool's patrol remembers.
+pub(super) struct Patrol {
+    looked_at: Cell<u64>,
+    /// The segment that is looked at next, counted from the newest.
+    segment: Cell<usize>,
+    /// Patrols so far: decides which page of a slot is asked for.
+    round: Cell<usize>,
+    /// Patrols to leave out, and how many they were the last time.
+    leave_out: Cell<u32>,
+    left_out: Cell<u32>,
+}
+
+impl Patrol {
+    pub(super) const fn new() -> Self {
+        Patrol {
+            looked_at: Cell::new(0),
+            segment: Cell::new(0),
+            round: Cell::new(0),
+            leave_out: Cell::new(0),
+            left_out: Cell::new(0),
+        }
+    }
+}
+
+/// What came of bringing a segment's pages home.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    AllHome,
+    Moved(usize),
+    /// The node has no room for them, or the kernel refuses.
+    NoRoom,
+}
+
+impl Locked {
+    /// Patrols if it is time.
+    pub(crate) fn patrol_if_due(&self, now: u64) {
+        let patrol = &self.inner().patrol;
+        let delay = match config::current().purge_delay_ms {
+            u64::MAX => INTERVAL,
+            delay => (delay / 2).max(1),
+        };
+        if topology::machine().count() == 1 || now.wrapping_sub(patrol.looked_at.get()) < delay {
+            return;
+        }
+        patrol.looked_at.set(now);
+        look_at_allowed_nodes();
+        if patrol.leave_out.get() > 0 {
+            patrol.leave_out.set(patrol.leave_out.get() - 1);
+            return;
+        }
+        if !self.can_patrol() {
+            return;
+        }
+        let segments = core::iter::successors(self.inner().segments.get(), |segment| segment.header().next.get());
+        let Some(segment) = segments.clone().nth(patrol.segment.get()).or(self.inner().segments.get()) else { return };
+        patrol.segment.set((patrol.segment.get() + 1) % segments.count().max(1));
+        patrol.round.set(patrol.round.get() + 1);
+        match self.bring_segment_home(segment, MOVED_AT_ONCE) {
+            Found::NoRoom => {
+                let wait = (patrol.left_out.get() * 2).clamp(1, MOST_LEFT_OUT);
+                patrol.left_out.set(wait);
+                patrol.leave_out.set(wait);
+            }
+            Found::AllHome | Found::Moved(_) => patrol.left_out.set(0),
+        }
+    }
+
+    /// Patrols all segments now, until the node has no room.
+    pub(crate) fn patrol_all(&self) {
+        if topology::machine().count() == 1 {
+            return;
+        }
+        look_at_allowed_nodes();
+        let patrol = &self.inner().patrol;
+        patrol.leave_out.set(0);
+        patrol.left_out.set(0);
+        let mut next = self.inner().segments.get().filter(|_| self.can_patrol());
+        while let Some(segment) = next {
+            if self.bring_segment_home(segment, usize::MAX) == Found::NoRoom {
+                return;
+            }
+            next = segment.header().next.get();
+        }
+    }
+
+    fn can_patrol(&self) -> bool {
+        self.node() != spread()
+            && !shortfalls::binding_refused()
+            && !shortfalls::residence_refused()
+            && topology::machine().is_usable(self.node())
+    }
+
+    /// Asks for a page of every slot of the segment, and moves the slots that are away.
+    fn bring_segment_home(&self, segment: SegmentPtr, most: usize) -> Found {
+        let page = os::page_size();
+        let home = i32::from(topology::machine().id(self.node()).number());
+        let in_slot = self.inner().patrol.round.get() % (SLOT / page) * page;
+        let mut moved = 0;
+        const AT_ONCE: usize = 64;
+        for first in (0..SLOTS).step_by(AT_ONCE) {
+            let slot_of = |index: usize| segment.slot_start(SlotIndex::of((first + index) * SLOT)).as_ptr() as usize;
+            let pages: [usize; AT_ONCE] = core::array::from_fn(|index| slot_of(index) + in_slot);
+            let mut nodes = [0_i32; AT_ONCE];
+            if let Err(error) = os::where_are(&pages, &mut nodes) {
+                shortfalls::note_residence(error);
+                return Found::NoRoom;
+            }
+            // What is not in memory has a negative answer.
+            for index in (0..AT_ONCE).filter(|index| nodes[*index] >= 0 && nodes[*index] != home) {
+                if !bring_slot_home(slot_of(index), home) {
+                    return Found::NoRoom;
+                }
+                moved += SLOT;
+                if moved >= most {
+                    return Found::Moved(moved);
+                }
+            }
+        }
+        if moved == 0 { Found::AllHome } else { Found::Moved(moved) }
+    }
+}
+
+/// Moves a slot's pages. False where not all of those in memory are at home then.
+fn bring_slot_home(start: usize, home: i32) -> bool {
+    let page = os::page_size();
+    const MOST: usize = SLOT / 4096;
+    let count = (SLOT / page).min(MOST);
+    let pages: [usize; MOST] = core::array::from_fn(|index| start + index * page);
+    let mut nodes = [0_i32; MOST];
+    match os::move_to_node(&pages[..count], home, &mut nodes[..count]) {
+        Ok(()) => nodes[..count].iter().all(|node| *node == home || *node == -os::ENOENT || *node == -os::EFAULT),
+        Err(error) => {
+            // Not a word about the right to ask: the kernel may be out of memory for the moment.
+            if error == os::EPERM || error == os::ENOSYS {
+                shortfalls::note_residence(error);
+            }
+            false
+        }
+    }
+}
+
+/// Sees to it that memory which was used before is where it is to be: if a sample of its pages lies on another node than
+/// `wanted`, all of them go back to the kernel, so that they are touched anew. True where that was done, and all of it is
+/// zero.
+pub(crate) fn settle(start: core::ptr::NonNull<u8>, size: usize, wanted: topology::NodeId) -> bool {
+    const SAMPLE: usize = 16;
+    if shortfalls::residence_refused() {
+        return false;
+    }
+    let page = os::page_size();
+    let pages = size / page;
+    let sample: [usize; SAMPLE] =
+        core::array::from_fn(|index| start.as_ptr() as usize + (pages * index / SAMPLE) * page);
+    let mut nodes = [0_i32; SAMPLE];
+    if let Err(error) = os::where_are(&sample, &mut nodes) {
+        shortfalls::note_residence(error);
+        return false;
+    }
+    let away = nodes.iter().any(|node| *node >= 0 && *node != i32::from(wanted.number()));
+    // SAFETY: callers pass a committed block that nobody uses.
+    away && unsafe { os::purge(start, size) }
+}
