@@ -97,6 +97,17 @@ const _: () = assert!(size_of::<Arena>() == ARENA_ALIGN && align_of::<Arena>() =
 // and for statistics of idle arenas under their node's lock.
 unsafe impl Sync for Arena {}
 
+/// Where a free block waits that counts as out of its slab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// On its arena's list, to be handed out.
+    Listed,
+    /// In an outbox, to be sent to the arena with that address.
+    Outbox(usize),
+    /// In an inbox.
+    Inbox,
+}
+
 /// The newest of all arenas.
 static ALL: AtomicPtr<Arena> = AtomicPtr::new(core::ptr::null_mut());
 static IDS: AtomicU32 = AtomicU32::new(0);
@@ -172,6 +183,21 @@ impl Arena {
         let block = list.get()?;
         list.set(block.next());
         Some(block)
+    }
+
+    /// For audits, while nobody else is at work: calls `visit` with each free block that counts as out of its slab, and
+    /// where it waits.
+    pub(crate) fn each_waiting(&self, visit: &mut dyn FnMut(Waiting, Block)) {
+        for lists in [&self.fast, &self.checked] {
+            for list in lists {
+                core::iter::successors(list.get(), |block| block.next())
+                    .for_each(|block| visit(Waiting::Listed, block));
+            }
+        }
+        self.outbox.each(&mut |owner, block| visit(Waiting::Outbox(owner), block));
+        // SAFETY: what is in an inbox are addresses of blocks.
+        let first = unsafe { Block::from_address(self.inbox.peek()) };
+        core::iter::successors(first, |block| block.next()).for_each(|block| visit(Waiting::Inbox, block));
     }
 
     /// All arenas, newest first.

@@ -17,7 +17,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | face | `global`, `entry`, `placement`, `node_alloc`, `stats`, `hwloc` |
+//! | face | `global`, `entry`, `placement`, `node_alloc`, `stats`, `audit`, `hwloc` |
 //! | heap | `heap`, `process` |
 //! | thread | `arena` |
 //! | node | `node` |
@@ -31,6 +31,8 @@ mod sync;
 mod arena;
 #[cfg_attr(loom, allow(dead_code))]
 mod arith;
+#[cfg(not(loom))]
+mod audit;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
@@ -72,6 +74,8 @@ mod zone;
 
 #[cfg(not(loom))]
 pub use crate::arena::ArenaId;
+#[cfg(not(loom))]
+pub use crate::audit::{Audit, AuditError, audit};
 #[cfg(not(loom))]
 pub use crate::config::{Config, Large, Overflow, Policy, Zero, check_setting};
 #[cfg(not(loom))]

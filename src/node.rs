@@ -359,6 +359,16 @@ impl Locked {
         }
     }
 
+    /// For audits: all segments.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentPtr> {
+        core::iter::successors(self.inner().segments.get(), |segment| segment.header().next.get())
+    }
+
+    /// For audits: slots held by slabs and runs, and free slots that hold old data.
+    pub(crate) fn slot_counts(&self) -> (usize, usize) {
+        (self.inner().used_slots.get(), self.inner().dirty_slots.get())
+    }
+
     /// Bytes in slabs, runs and mappings.
     fn used(&self) -> usize {
         let inner = self.inner();

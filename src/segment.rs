@@ -307,6 +307,13 @@ impl SegmentPtr {
         header.dirty.count(0, SLOTS) + header.aged.count(0, SLOTS)
     }
 
+    /// For audits: whether the slot is free, and whether it is free and holds old data, by the bitmaps.
+    pub(crate) fn slot_is_free(self, slot: SlotIndex) -> (bool, bool) {
+        let header = self.header();
+        let is_dirty = header.dirty.any_set(slot.get(), 1) || header.aged.any_set(slot.get(), 1);
+        (header.free.any_set(slot.get(), 1), is_dirty)
+    }
+
     /// The node it was taken for. Written before any of its blocks is handed out, and constant.
     #[inline]
     pub(crate) fn node(self) -> NodeIndex {

@@ -377,6 +377,31 @@ impl Slab {
         Some(block)
     }
 
+    /// For audits: blocks that are out, and those on the local list, which is walked; `None` where that does not end.
+    pub(crate) fn count_blocks(self) -> Option<(u32, u32)> {
+        let header = self.header();
+        let target = if self.state() == State::Parked { header.carved.get() - header.wake_at.get() } else { 0 };
+        let (mut local, mut next) = (0, header.local.get());
+        while let Some(block) = next {
+            local += 1;
+            if local > header.capacity.get() {
+                return None;
+            }
+            next = block.next();
+        }
+        Some((header.needed.get().wrapping_add(target), local))
+    }
+
+    /// For audits: blocks that were carved.
+    pub(crate) fn carved(self) -> u32 {
+        self.header().carved.get()
+    }
+
+    /// For audits: calls `visit` with the blocks of the local list.
+    pub(crate) fn each_local(self, visit: &mut dyn FnMut(Block)) {
+        core::iter::successors(self.last_freed(), |block| block.next()).for_each(visit);
+    }
+
     #[inline]
     pub(crate) fn links(&self) -> (&Cell<Option<Slab>>, &Cell<Option<Slab>>) {
         (&self.header().next, &self.header().previous)

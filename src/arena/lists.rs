@@ -173,6 +173,7 @@ impl Arena {
     /// Writes this arena's word to all of the slab's slots.
     fn own(&self, slab: Slab) {
         let segment = slab.segment();
+        debug_assert_eq!(slab.node(), segment.node(), "a slab's header and its segment's name the same node");
         for back in 0..slab.slots() {
             let word = OwnerWord::arena(self.address(), self.is_checked.get(), back);
             segment.set_owner(slab.slot().plus(back), word);
@@ -261,6 +262,7 @@ impl Arena {
         } else {
             return Self::send_on(block, word);
         };
+        debug_assert_eq!(slab.node(), segment.node(), "a block comes home to its own node");
         if slab.free_local(block) {
             self.count_ran_out(slab, pool);
         }

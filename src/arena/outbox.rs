@@ -76,6 +76,14 @@ impl Outbox {
         entry.weight.set(weight);
     }
 
+    /// For audits: calls `visit` with each block and the address of the arena that it goes to.
+    pub(super) fn each(&self, visit: &mut dyn FnMut(usize, Block)) {
+        for entry in &self.0 {
+            let chain = core::iter::successors(entry.first.get(), |block| block.next());
+            chain.for_each(|block| visit(entry.owner.get(), block));
+        }
+    }
+
     /// Sends that arena's chain.
     pub(super) fn send(&self, owner: usize) {
         self.0[place_of(owner)].send();

@@ -105,6 +105,7 @@ impl Locked {
 
     /// Takes adjacent slots back. Their owner words say `FREE` already.
     pub(crate) fn give_slots(&self, segment: SegmentPtr, first: SlotIndex, count: usize) {
+        debug_assert_eq!(segment.node(), self.node(), "slots go home to their own node");
         let inner = self.inner();
         let was_full = segment.free_slots() == 0;
         segment.give_slots(first, count);
