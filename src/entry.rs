@@ -9,7 +9,7 @@ use core::ptr::{self, NonNull};
 
 use crate::arith::{MAX_SIZE, align_up};
 use crate::config::Config;
-use crate::size_class::{ClassId, MAX_FAST};
+use crate::size_class::ClassId;
 use crate::{heap, os};
 
 /// What every size is aligned to at least: `alignof(max_align_t)` on 64-bit systems.
@@ -21,13 +21,26 @@ static DEFAULTS: Config = Config::new();
 /// `malloc(3)`.
 #[inline(always)]
 pub fn malloc(size: usize) -> *mut u8 {
-    if size > MAX_FAST {
-        return malloc_slow(size);
+    match ClassId::of_narrow_16(size) {
+        Some(class) => pop_or_refill(class),
+        None => malloc_wide(size),
     }
-    let class = ClassId::of_16(size);
+}
+
+#[inline(always)]
+fn pop_or_refill(class: ClassId) -> *mut u8 {
     match crate::arena::tls::get().pop(class) {
         Some(block) => block.pointer().as_ptr(),
         None => malloc_listed(class),
+    }
+}
+
+/// Apart, so that the smaller sizes do not jump over it.
+#[inline(never)]
+extern "C" fn malloc_wide(size: usize) -> *mut u8 {
+    match ClassId::of_16(size) {
+        Some(class) => pop_or_refill(class),
+        None => malloc_slow(size),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::large::Mapping;
 use crate::message::fatal;
 use crate::node;
 use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
-use crate::size_class::{ClassId, MAX_FAST};
+use crate::size_class::ClassId;
 use crate::slab::{Block, Slab};
 use crate::topology::{self, NodeIndex};
 use crate::zone::{self, Outlier, Part};
@@ -19,8 +19,9 @@ use crate::zone::{self, Outlier, Part};
 /// never be served (`align` no power of two, more than `isize::MAX` bytes). A size of 0 gives the least block.
 #[inline(always)]
 pub(crate) fn allocate(size: usize, align: usize, base: &Config) -> *mut u8 {
-    if size <= MAX_FAST && align <= 16 {
-        let class = if align <= 8 { ClassId::of_8(size) } else { ClassId::of_16(size) };
+    if align <= 16
+        && let Some(class) = if align <= 8 { ClassId::of_8(size) } else { ClassId::of_16(size) }
+    {
         return match tls::get().pop(class) {
             Some(block) => block.pointer().as_ptr(),
             None => allocate_listed(class, base),
@@ -51,7 +52,8 @@ pub(crate) extern "C" fn allocate_slow(size: usize, align: usize, base: &Config)
 /// As [`allocate`], all of the `size` bytes zero.
 #[inline]
 pub(crate) fn allocate_zeroed(size: usize, align: usize, base: &Config) -> *mut u8 {
-    if let Some(block) = (size <= MAX_FAST && align <= 16).then(|| tls::get().pop(ClassId::of_16(size))).flatten() {
+    let class = if align <= 16 { ClassId::of_16(size) } else { None };
+    if let Some(block) = class.and_then(|class| tls::get().pop(class)) {
         // SAFETY: the class's blocks are at least `size` bytes long.
         unsafe { block.pointer().write_bytes(0, size) };
         return block.pointer().as_ptr();

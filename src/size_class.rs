@@ -44,54 +44,80 @@ const SIZES: [u32; CLASSES] = {
 const _: () = assert!(SIZES[CLASSES - 1] as usize == MAX_BLOCK);
 const _: () = assert!(SIZES[59] as usize == MAX_FAST);
 
-/// The class of each size to [`MAX_FAST`], in units of `UNIT` bytes, among the classes that are multiples of `UNIT`.
+/// Requests to so many bytes are looked up in units of 8 or 16, larger ones in units of `WIDE`, which all classes beyond
+/// are multiples of: so the table is a few lines of the cache.
+const NARROW: usize = 1024;
+const WIDE: usize = 128;
+const _: () = assert!(SIZES[39] as usize == NARROW && SIZES[40] as usize == NARROW + WIDE);
+
+/// The class of each size to [`MAX_FAST`] among the classes that are multiples of `UNIT`: see `place`.
 const fn table<const UNIT: usize, const LENGTH: usize>() -> [u8; LENGTH] {
     let mut table = [0; LENGTH];
-    let mut units = 0;
-    while units < LENGTH {
+    let mut at = 0;
+    while at < LENGTH {
+        let size = if at <= NARROW / UNIT { at * UNIT } else { NARROW + (at - NARROW / UNIT) * WIDE };
         let mut class = 0;
-        while (SIZES[class] as usize) < units * UNIT || !(SIZES[class] as usize).is_multiple_of(UNIT) {
+        while (SIZES[class] as usize) < size || !(SIZES[class] as usize).is_multiple_of(UNIT) {
             class += 1;
         }
-        table[units] = class as u8;
-        units += 1;
+        table[at] = class as u8;
+        at += 1;
     }
     table
 }
 
-static BY_8: [u8; MAX_FAST / 8 + 1] = table::<8, { MAX_FAST / 8 + 1 }>();
-static BY_16: [u8; MAX_FAST / 16 + 1] = table::<16, { MAX_FAST / 16 + 1 }>();
+const fn length(unit: usize) -> usize {
+    NARROW / unit + (MAX_FAST - NARROW) / WIDE + 1
+}
+
+static BY_8: [u8; length(8)] = table::<8, { length(8) }>();
+static BY_16: [u8; length(16)] = table::<16, { length(16) }>();
+
+/// Where a size stands in the table of that unit; `None` beyond [`MAX_FAST`].
+#[inline(always)]
+fn place(size: usize, unit: usize) -> Option<usize> {
+    if size <= NARROW {
+        return Some(size.wrapping_add(unit - 1) / unit);
+    }
+    (size <= MAX_FAST).then(|| size.div_ceil(WIDE) + NARROW / unit - NARROW / WIDE)
+}
 
 impl ClassId {
-    /// The class of a request of `size` bytes (at most [`MAX_FAST`]) aligned to at most 8.
+    /// The class of a request of `size` bytes aligned to at most 8, if it is at most [`MAX_FAST`].
     #[inline(always)]
-    pub(crate) fn of_8(size: usize) -> Self {
-        debug_assert!(size <= MAX_FAST);
-        // SAFETY: `size <= MAX_FAST`, which every caller has compared, keeps the index within the table.
-        ClassId(unsafe { *BY_8.get_unchecked((size + 7) >> 3) })
+    pub(crate) fn of_8(size: usize) -> Option<Self> {
+        // SAFETY: `place` gives places in the table only.
+        place(size, 8).map(|place| ClassId(unsafe { *BY_8.get_unchecked(place) }))
     }
 
-    /// The class of a request of `size` bytes (at most [`MAX_FAST`]) aligned to at most 16.
+    /// The class of a request of `size` bytes aligned to at most 16, if it is at most [`MAX_FAST`].
     #[inline(always)]
-    pub(crate) fn of_16(size: usize) -> Self {
-        debug_assert!(size <= MAX_FAST);
+    pub(crate) fn of_16(size: usize) -> Option<Self> {
         // SAFETY: as in `of_8`.
-        ClassId(unsafe { *BY_16.get_unchecked((size + 15) >> 4) })
+        place(size, 16).map(|place| ClassId(unsafe { *BY_16.get_unchecked(place) }))
+    }
+
+    /// The same, if the size is among those that are looked up in units of 16.
+    #[inline(always)]
+    pub(crate) fn of_narrow_16(size: usize) -> Option<Self> {
+        if size <= NARROW { Self::of_16(size) } else { None }
     }
 
     /// The class of any request that a slab can serve: `None` where it is too large, or asks for more than page
     /// alignments that no class gives.
     #[inline]
     pub(crate) fn of(size: usize, align: usize) -> Option<Self> {
-        if align <= 8 && size <= MAX_FAST {
-            return Some(Self::of_8(size));
+        if align <= 8
+            && let Some(class) = Self::of_8(size)
+        {
+            return Some(class);
         }
         let align = if align < 16 { 16 } else { align };
         let rounded = align_up(if size == 0 { 1 } else { size }, align)?;
         if rounded > MAX_BLOCK {
             return None;
         }
-        let mut class = if rounded <= MAX_FAST { Self::of_16(rounded).0 } else { Self::of_large(rounded) };
+        let mut class = Self::of_16(rounded).map_or_else(|| Self::of_large(rounded), |class| class.0);
         while !(SIZES[class as usize] as usize).is_multiple_of(align) {
             class += 1;
             if class as usize == CLASSES {
