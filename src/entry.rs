@@ -31,7 +31,7 @@ pub fn malloc(size: usize) -> *mut u8 {
 fn pop_or_refill(class: ClassId) -> *mut u8 {
     match crate::arena::tls::get().pop(class) {
         Some(block) => block.pointer().as_ptr(),
-        None => malloc_listed(class),
+        None => heap::allocate_listed::<true>(class, &DEFAULTS),
     }
 }
 
@@ -42,12 +42,6 @@ extern "C" fn malloc_wide(size: usize) -> *mut u8 {
         Some(class) => pop_or_refill(class),
         None => malloc_slow(size),
     }
-}
-
-#[cold]
-#[inline(never)]
-extern "C" fn malloc_listed(class: ClassId) -> *mut u8 {
-    or_enomem(heap::allocate_listed(class, &DEFAULTS))
 }
 
 // `extern "C"` here and in `heap`: such a function cannot unwind, so the fast paths end in a jump to it and need no frame.

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::large::Mapping;
 use crate::message::fatal;
 use crate::node;
+use crate::os;
 use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
 use crate::slab::{Block, Slab};
@@ -24,22 +25,33 @@ pub(crate) fn allocate(size: usize, align: usize, base: &Config) -> *mut u8 {
     {
         return match tls::get().pop(class) {
             Some(block) => block.pointer().as_ptr(),
-            None => allocate_listed(class, base),
+            None => allocate_listed::<false>(class, base),
         };
     }
     allocate_slow(size, align, base)
 }
 
-/// What [`allocate`] does when its list is empty.
+/// What [`allocate`] does when its list is empty. Where there is no memory, `FOR_C` says so in `errno` too.
 #[cold]
 #[inline(never)]
-pub(crate) extern "C" fn allocate_listed(class: ClassId, base: &Config) -> *mut u8 {
+pub(crate) extern "C" fn allocate_listed<const FOR_C: bool>(class: ClassId, base: &Config) -> *mut u8 {
     let handed = match enter::enter(base) {
         Ok(held) => held.allocate_block(class, false),
         Err(Refusal::NoMemory) => None,
-        Err(Refusal::Reentered) => return emergency::allocate(class.size(), class.align()),
+        Err(Refusal::Reentered) => {
+            let block = NonNull::new(emergency::allocate(class.size(), class.align()));
+            block.map(|block| arena::Handed { block, is_zero: true })
+        }
     };
-    handed.map_or(ptr::null_mut(), |handed| handed.block.as_ptr())
+    match handed {
+        Some(handed) => handed.block.as_ptr(),
+        None => {
+            if FOR_C {
+                os::set_errno(os::ENOMEM);
+            }
+            ptr::null_mut()
+        }
+    }
 }
 
 /// What [`allocate`] does for all larger sizes.

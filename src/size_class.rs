@@ -46,9 +46,9 @@ const _: () = assert!(SIZES[59] as usize == MAX_FAST);
 
 /// Requests to so many bytes are looked up in units of 8 or 16, larger ones in units of `WIDE`, which all classes beyond
 /// are multiples of: so the table is a few lines of the cache.
-const NARROW: usize = 1024;
-const WIDE: usize = 128;
-const _: () = assert!(SIZES[39] as usize == NARROW && SIZES[40] as usize == NARROW + WIDE);
+const NARROW: usize = 2048;
+const WIDE: usize = 512;
+const _: () = assert!(SIZES[47] as usize == NARROW && SIZES[48] as usize == NARROW + WIDE);
 
 /// The class of each size to [`MAX_FAST`] among the classes that are multiples of `UNIT`: see `place`.
 const fn table<const UNIT: usize, const LENGTH: usize>() -> [u8; LENGTH] {

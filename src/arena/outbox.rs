@@ -7,7 +7,7 @@ use super::Arena;
 use crate::segment::{ARENA_ALIGN, FULL_WEIGHT};
 use crate::slab::{Block, double_free};
 
-const ENTRIES: usize = 8;
+const ENTRIES: usize = 16;
 
 /// A chain in the making.
 struct Entry {
