@@ -37,7 +37,7 @@ checks() {
     holds interleave "HOMING_POLICY=interleave spreads" 'node0 > 0.2 && node2 > 0.2 && node4 > 0.2'
     for kind in churn pairs migrated rebirth table large build; do
         holds $kind "life $kind: memory lies at home" 'home >= 0.99'
-        lines $kind "life $kind: nothing is said" '^homing:' 0 0
     done
+    quiet "the workloads: nothing is said" churn pairs migrated rebirth table large build
     ends topology "homing topology runs"
 }

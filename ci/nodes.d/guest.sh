@@ -12,21 +12,22 @@ mount -t sysfs sys /sys
 # run NAME PROGRAM ARGUMENT...: between two lines by which ci/nodes finds what it printed. `timeout` and `env` are
 # busybox's own, which is linked statically: nothing is preloaded into them.
 run() {
-    name=$1
+    local run=$1
     shift
-    echo "== $name"
-    timeout -s KILL 40 "$@"
-    echo "== $name ended: $?"
+    echo "== $run"
+    timeout -s KILL 30 "$@"
+    echo "== $run ended: $?"
 }
 # preloaded NAME [SETTING=VALUE...] PROGRAM ARGUMENT...
 preloaded() {
-    name=$1
+    local run=$1
     shift
-    run "$name" env LD_PRELOAD=/lib/homing.so "$@"
+    run "$run" env LD_PRELOAD=/lib/homing.so "$@"
 }
 # The workloads of life.c.
 all_workloads="churn pairs migrated rebirth table large build"
 workloads() {
+    local kind
     for kind in $all_workloads; do preloaded "$kind" life "$kind" place; done
 }
 
