@@ -19,7 +19,7 @@ guest() {
     run launcher homing run --set policy=prefer:2 place
     run topology homing topology
     run rust env HOMING_STATS=exit HOMING_POLICY=prefer:2 threads
-    # Here go the Rust programs that place memory by themselves; ci/nodes has the list of those in the guest.
+    # Rust programs that place memory by themselves: add to `examples` in ci/nodes, run here, judge at the end.
 }
 
 checks() {
@@ -42,4 +42,5 @@ checks() {
     ends rust "a Rust program runs"
     lines rust "a Rust program has memory on the node it prefers" 'homing: node 2' 1 1
     lines rust "a Rust program has memory on no other node" 'homing: node [013]' 0 0
+    # (Rust programs that place memory by themselves.)
 }

@@ -85,7 +85,7 @@ static inline int home_now(void) { return home_in(getenv("LIFE_HOME"), node_now(
 
 /* A question to the judge: a process outside, where this one is refused the system call itself (see refuse.c). A guest
  * takes about a millisecond for it, so that the judge is asked of one block in so many. */
-enum { JUDGED = 16 };
+enum { JUDGED = 32 };
 struct question { unsigned long count; void *pages[QUESTION]; };
 
 static inline void where_pages_lie(void **pages, unsigned long count, int *where)
@@ -133,14 +133,16 @@ static inline void ask(struct tally *tally, const char *block, size_t size, int 
     }
 }
 
-/* Prints "RESULT LABEL home=SHARE bytes=N nodes=N node0=SHARE ..." with the nodes that have a share (and how many have
- * one that is worth the name, a third of a hundredth), and what the caller adds. */
+/* Prints "RESULT LABEL home=SHARE away=N bytes=N nodes=N node0=SHARE ...", and what the caller adds: the share at home,
+ * the bytes that are not, all bytes, how many nodes have a share that is worth the name (a third of a hundredth), and
+ * each node's that has any. */
 static inline void print_result(const char *label, const struct tally *tally, const char *more)
 {
     double all = tally->all ? (double)tally->all : 1.0;
     int nodes = 0;
     for (int node = 0; node < MOST_NODES; node++) nodes += (double)tally->on[node] / all > 1.0 / 300;
-    printf("RESULT %s home=%.4f bytes=%llu nodes=%d", label, (double)tally->home / all, (unsigned long long)tally->all, nodes);
+    printf("RESULT %s home=%.4f away=%llu bytes=%llu nodes=%d", label, (double)tally->home / all,
+           (unsigned long long)(tally->all - tally->home), (unsigned long long)tally->all, nodes);
     for (int node = 0; node < MOST_NODES; node++)
         if (tally->on[node]) printf(" node%d=%.4f", node, (double)tally->on[node] / all);
     printf("%s%s\n", *more ? " " : "", more);
