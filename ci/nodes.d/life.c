@@ -10,91 +10,22 @@
  *   large     as churn, with blocks of 64 KiB to 4 MiB
  *   build     one thread builds lists for threads on all nodes, which take them apart
  *
- * "place" asks the kernel for every block, once it is written, on which node its pages lie (move_pages(2) with no list
- * of nodes), and prints "RESULT home=SHARE bytes=N": the share of the bytes handed out that lie on the node of the
- * thread that asked for them. "far" only works, and bounds what shared instruments count by stores to a marked page.
- * Threads are pinned, one or two a CPU. */
+ * "place" asks the kernel for every block, once it is written, on which node its pages lie (kernel.h), and prints
+ * "RESULT KIND home=SHARE ...": the share of the bytes handed out that lie on the node of the thread that asked for
+ * them, or on the node that LIFE_HOME names for it ("1:2": what threads on node 1 get belongs on node 2). "far" only
+ * works, and bounds what shared instruments count by stores to a marked page. Threads are pinned, one or two a CPU. */
 #define _GNU_SOURCE
-#include <pthread.h>
-#include <sched.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-enum { PAGE = 4096, MOST_CPUS = 64, SLOTS = 1200, RING = 64, SHARED = 4096 };
+#include "kernel.h"
+
+enum { SLOTS = 1200, RING = 64, SHARED = 4096 };
 static int cpus[MOST_CPUS], cpu_count;
 static bool asks;
 static int scale = 1;
-static uint64_t home_bytes, all_bytes;
+static struct tally tally;
 static volatile char *marker;
 static pthread_barrier_t barrier;
-
-static void fail(const char *what) { perror(what); exit(1); }
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state >> 11;
-}
-
-/* 16 B to 16 KiB, every doubling as likely as the next. */
-static size_t any_size(uint64_t *state)
-{
-    size_t least = (size_t)16 << next_random(state) % 10;
-    return least + next_random(state) % least;
-}
-
-/* 64 KiB to 4 MiB. */
-static size_t large_size(uint64_t *state)
-{
-    size_t least = (size_t)65536 << next_random(state) % 6;
-    return least + next_random(state) % least;
-}
-
-static void run_on(int cpu)
-{
-    cpu_set_t here;
-    CPU_ZERO(&here);
-    CPU_SET(cpu, &here);
-    if (sched_setaffinity(0, sizeof here, &here)) fail("sched_setaffinity");
-}
-
-static int node_now(void)
-{
-    unsigned cpu, node;
-    if (syscall(SYS_getcpu, &cpu, &node, NULL)) fail("getcpu");
-    return (int)node;
-}
-
-/* Counts on which node the block's bytes lie. */
-static void ask(char *block, size_t size)
-{
-    int node = node_now();
-    for (char *at = block; at < block + size;) {
-        void *pages[64];
-        int where[64];
-        size_t bytes[64], count = 0;
-        for (; count < 64 && at < block + size; count++) {
-            char *page = (char *)((uintptr_t)at & ~(uintptr_t)(PAGE - 1));
-            char *end = page + PAGE < block + size ? page + PAGE : block + size;
-            pages[count] = page;
-            bytes[count] = (size_t)(end - at);
-            at = end;
-        }
-        if (syscall(SYS_move_pages, 0, count, pages, NULL, where, 0)) fail("move_pages");
-        for (size_t i = 0; i < count; i++) {
-            __atomic_fetch_add(&all_bytes, bytes[i], __ATOMIC_RELAXED);
-            if (where[i] == node) __atomic_fetch_add(&home_bytes, bytes[i], __ATOMIC_RELAXED);
-        }
-    }
-}
 
 struct block { struct block *next; size_t size; };
 
@@ -105,7 +36,7 @@ static struct block *obtain(size_t size, bool counts)
     memset(block, (int)size, size);
     block->size = size;
     block->next = NULL;
-    if (asks && counts) ask((char *)block, size);
+    if (asks && counts) ask(&tally, (char *)block, size, home_now());
     return block;
 }
 
@@ -364,10 +295,7 @@ int main(int count, char **arguments)
     if (count > 3) scale = atoi(arguments[3]);
     marker = mmap((void *)0x5ca1ab1e0000, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (marker == MAP_FAILED) fail("mmap");
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed)) fail("sched_getaffinity");
-    for (int cpu = 0; cpu < CPU_SETSIZE && cpu_count < MOST_CPUS; cpu++)
-        if (CPU_ISSET(cpu, &allowed)) cpus[cpu_count++] = cpu;
+    cpu_count = allowed_cpus(cpus);
     for (int i = 0; i < MOST_CPUS; i++) {
         pthread_mutex_init(&rings[i].lock, NULL);
         pthread_cond_init(&rings[i].changed, NULL);
@@ -380,7 +308,6 @@ int main(int count, char **arguments)
     else if (!strcmp(kind, "large")) start_all(cpu_count, large);
     else if (!strcmp(kind, "build")) start_all(cpu_count + 1, build);
     else { fprintf(stderr, "life: there is no workload %s\n", kind); return 2; }
-    printf("RESULT home=%.4f bytes=%llu\n", all_bytes ? (double)home_bytes / (double)all_bytes : 0.0,
-           (unsigned long long)all_bytes);
+    print_result(kind, &tally, "");
     return 0;
 }

@@ -1,60 +1,43 @@
-/* Threads that move from node to node, and ask the kernel where each page of their blocks lies (move_pages(2) with no
- * node list). Prints "RESULT home=H node0=N ...": the share of pages on the node of the thread that asked for them, and
+/* Threads that move from CPU to CPU, and ask the kernel where their blocks lie.
+ *
+ *   place [BLOCKS]      BLOCKS: how many each thread has at a time, 2000 if not given
+ *
+ * Prints "RESULT place home=SHARE node0=SHARE ...": the share on the node of the thread that asked for the block, and
  * the share on each node. The first blocks after a move may come from a list that was made before it, and are not
  * counted. */
 #define _GNU_SOURCE
-#include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include "kernel.h"
 
-enum { NODES_WITH_CPU = 3, NODES = 4, BLOCKS = 2000, FIRST = 300, PAGE = 4096 };
-static long home, all, on[NODES];
-
-static void check(char *block, size_t size, int node)
-{
-    for (char *page = block; page < block + size; page += PAGE) {
-        void *address = (void *)((unsigned long)page & ~(PAGE - 1ul));
-        int status = -1;
-        syscall(SYS_move_pages, 0, 1ul, &address, NULL, &status, 0);
-        __sync_fetch_and_add(&all, 1);
-        if (status == node) __sync_fetch_and_add(&home, 1);
-        if (status >= 0 && status < NODES) __sync_fetch_and_add(&on[status], 1);
-    }
-}
+enum { MOST_BLOCKS = 2000, FIRST = 300, THREADS = 3 };
+static int cpus[MOST_CPUS], cpu_count, count = MOST_BLOCKS;
+static struct tally tally;
 
 static void *travel(void *seed)
 {
     unsigned state = (unsigned)(long)seed;
-    for (int stop = 0; stop < 3 * NODES_WITH_CPU; stop++) {
-        int node = stop % NODES_WITH_CPU;
-        cpu_set_t here;
-        CPU_ZERO(&here);
-        CPU_SET(node, &here);
-        sched_setaffinity(0, sizeof here, &here);
-        static __thread char *blocks[BLOCKS];
-        for (int i = 0; i < BLOCKS; i++) {
+    for (int stop = 0; stop < 3 * cpu_count; stop++) {
+        run_on(cpus[stop % cpu_count]);
+        static __thread char *blocks[MOST_BLOCKS];
+        for (int i = 0; i < count; i++) {
             size_t size = 16u << (rand_r(&state) % 11);
             blocks[i] = malloc(size);
             if (!blocks[i]) abort();
             memset(blocks[i], 1, size);
-            if (i >= FIRST) check(blocks[i], size, node);
+            if (i >= FIRST) ask(&tally, blocks[i], size, home_now());
         }
-        for (int i = 0; i < BLOCKS; i++) free(blocks[i]);
+        for (int i = 0; i < count; i++) free(blocks[i]);
     }
     return NULL;
 }
 
-int main(void)
+int main(int words, char **arguments)
 {
-    pthread_t threads[3];
-    for (long i = 0; i < 3; i++) pthread_create(threads + i, NULL, travel, (void *)(i + 1));
-    for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
-    printf("RESULT home=%.4f", (double)home / all);
-    for (int node = 0; node < NODES; node++) printf(" node%d=%.4f", node, (double)on[node] / all);
-    puts("");
+    pthread_t threads[THREADS];
+    if (words > 1) count = atoi(arguments[1]);
+    if (count <= FIRST || count > MOST_BLOCKS) return 2;
+    cpu_count = allowed_cpus(cpus);
+    for (long i = 0; i < THREADS; i++) pthread_create(threads + i, NULL, travel, (void *)(i + 1));
+    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+    print_result("place", &tally, "");
     return 0;
 }

@@ -1,0 +1,46 @@
+# Read twice: by ci/nodes, and by busybox's sh in the guest (`guest` alone runs there).
+shows="four nodes, the last of memory only, uneven distances: policies, workloads, the launcher, a Rust program"
+
+machine() {
+    node 512 0
+    node 512 1
+    node 512 2
+    node 512
+    distances 0:1:21 0:2:31 0:3:41 1:2:21 1:3:17 2:3:31
+}
+
+guest() {
+    for policy in local bind interleave prefer:2 prefer:3 prefer:9; do
+        preloaded "$policy" HOMING_POLICY=$policy place
+    done
+    preloaded limit HOMING_POLICY=prefer:2 HOMING_POOL_LIMIT=8M place
+    preloaded limit-fail HOMING_OVERFLOW=fail HOMING_POLICY=prefer:2 HOMING_POOL_LIMIT=8M place
+    workloads
+    run launcher homing run --set policy=prefer:2 place
+    run topology homing topology
+    run rust env HOMING_STATS=exit HOMING_POLICY=prefer:2 threads
+    # Rust programs that place memory by themselves: add to `examples` in ci/nodes, run here, judge at the end.
+}
+
+checks() {
+    holds local "memory lies on the node of the thread that asks" 'home >= 0.99'
+    holds bind "HOMING_POLICY=bind: likewise" 'home >= 0.99'
+    holds interleave "HOMING_POLICY=interleave spreads" 'node0 > 0.15 && node1 > 0.15 && node2 > 0.15 && node3 > 0.15'
+    holds prefer:2 "HOMING_POLICY=prefer:2" 'node2 >= 0.99'
+    holds prefer:3 "HOMING_POLICY=prefer:3, a node without CPUs" 'node3 >= 0.99'
+    holds prefer:9 "HOMING_POLICY=prefer:9, a node that is not there: as local" 'home >= 0.99'
+    lines prefer:9 "and it is said once" 'prefer:9 is ignored' 1 1
+    holds limit "a full pool spills to the nearest" 'node2 > 0.1 && node2 < 0.9 && node1 > node0'
+    lines limit-fail "a full pool fails requests where the setting says so" RESULT 0 0
+    for kind in churn pairs migrated rebirth table large build; do
+        holds $kind "life $kind: memory lies at home" 'home >= 0.99'
+    done
+    holds launcher "homing run --set policy=prefer:2" 'node2 >= 0.99'
+    ends topology "homing topology runs"
+    lines topology "homing topology draws four nodes" '^│ +[0-3] ┆ (none|[0-3]) ' 4 4
+    lines topology "homing topology draws the distance 41" ' 41 ' 2 2
+    ends rust "a Rust program runs"
+    lines rust "a Rust program has memory on the node it prefers" 'homing: node 2' 1 1
+    lines rust "a Rust program has memory on no other node" 'homing: node [013]' 0 0
+    # (Rust programs that place memory by themselves.)
+}

@@ -1,0 +1,28 @@
+# Read twice: by ci/nodes, and by busybox's sh in the guest (`guest` alone runs there).
+shows="a node of 128 MiB that is asked for more: spilled to the nearest, brought home again, or refused (bind)"
+
+machine() {
+    node 512 0
+    node 128 1
+    node 512 2
+    node 512
+    # The nearest to node 1 is the last.
+    distances 0:1:31 0:2:21 0:3:31 1:2:41 1:3:17 2:3:21
+}
+
+guest() {
+    preloaded spill overfill spill 1
+    preloaded return overfill return 1
+    preloaded bind HOMING_POLICY=bind overfill bind 1
+}
+
+checks() {
+    holds spill/filled "no request fails that the machine has memory for" 'failed == 0'
+    holds spill/filled "what the node has no room for lies on the nearest" 'node1 > 0.3 && node3 > 0.2 && node1 + node3 >= 0.99'
+    holds spill/anew "once all is freed, memory lies at home again" 'failed == 0 && home >= 0.99'
+    holds return/spilled "a node that others have filled: no request fails" 'failed == 0 && home < 0.5'
+    holds return/returned "once the others are gone, what is in use comes home" 'home >= 0.99'
+    holds bind/bound "HOMING_POLICY=bind: null and ENOMEM once the node is full" 'null == 1 && enomem == 1 && part > 0.5'
+    holds bind/bound "HOMING_POLICY=bind: all of it lies on the node" 'bytes > 0 && away == 0'
+    holds bind/anew "HOMING_POLICY=bind: once all is freed, there is memory again" 'failed == 0 && away == 0'
+}
