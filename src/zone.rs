@@ -46,7 +46,7 @@ static EXTENT: CachePadded<Extent> =
 /// Granules in each part.
 static PART: AtomicUsize = AtomicUsize::new(0);
 
-/// One bit a granule of the zone: in use. Guarded by `LOCK`, but for the reads in `used_granules`.
+/// One bit a granule of the zone: in use. Guarded by `LOCK`, but for the reads in `used_granule`.
 static USED: [AtomicU8; WANTED / GRANULE / 8] = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
 /// By part: every granule below this one, counted from the part's first, is in use. Guarded by `LOCK`.
 static FIRST_FREE: [AtomicUsize; MAX_NODES + 2] = [const { AtomicUsize::new(0) }; MAX_NODES + 2];
@@ -210,6 +210,23 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
             let address = EXTENT.base.load(Ordering::Relaxed) + (first + start) * GRANULE;
             return NonNull::new(core::ptr::with_exposed_provenance_mut(address));
         }
+    }
+    None
+}
+
+/// The first granule of the part, from that number on, that is in use now: its number and its address. Others may take and
+/// free granules meanwhile.
+pub(crate) fn used_granule(part: Part, nodes: usize, from: usize) -> Option<(usize, usize)> {
+    let in_part = PART.load(Ordering::Relaxed);
+    let first = part_index(part, nodes) * in_part;
+    let mut at = from;
+    while at < in_part {
+        let granule = first + at;
+        let byte = USED[granule / 8].load(Ordering::Relaxed) >> (granule % 8);
+        if byte & 1 != 0 {
+            return Some((at, EXTENT.base.load(Ordering::Relaxed) + granule * GRANULE));
+        }
+        at += if byte == 0 { 8 - granule % 8 } else { 1 };
     }
     None
 }

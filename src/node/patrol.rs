@@ -2,8 +2,10 @@
 //! on another node because theirs was full when they were touched (MPOL_PREFERRED spills to the nearest node by itself).
 //! The kernel moves them under their users' hands (move_pages(2)).
 //!
-//! A page a slot is asked for, another one each round, a segment at a time. Where one is away, all pages of its slot are
-//! moved. While the node has no room the patrol waits longer and longer.
+//! It goes through the node's part of the zone by addresses, so that segments and large mappings bound to the node are
+//! one to it: a granule at a time, of which a page in every 64 KiB is asked for, another one each round. Where one is
+//! away, all pages of its 64 KiB are moved. While the node has no room the patrol waits longer and longer. What lies
+//! outside the zone is not looked at.
 //!
 //! On its way it looks whether the nodes that the process may use have changed.
 
@@ -12,8 +14,9 @@ use core::cell::Cell;
 use super::{Locked, look_at_allowed_nodes, shortfalls, spread};
 use crate::config;
 use crate::os;
-use crate::segment::{SLOT, SLOTS, SegmentPtr, SlotIndex};
+use crate::segment::{SLOT, SLOTS};
 use crate::topology;
+use crate::zone::{self, Part};
 
 /// Milliseconds between two patrols, where nothing is ever purged.
 const INTERVAL: u64 = 500;
@@ -25,8 +28,8 @@ const MOST_LEFT_OUT: u32 = 64;
 /// What a pool's patrol remembers.
 pub(super) struct Patrol {
     looked_at: Cell<u64>,
-    /// The segment that is looked at next, counted from the newest.
-    segment: Cell<usize>,
+    /// The granule of the node's part of the zone that is looked at next.
+    granule: Cell<usize>,
     /// Patrols so far: decides which page of a slot is asked for.
     round: Cell<usize>,
     /// Patrols to leave out, and how many they were the last time.
@@ -38,7 +41,7 @@ impl Patrol {
     pub(super) const fn new() -> Self {
         Patrol {
             looked_at: Cell::new(0),
-            segment: Cell::new(0),
+            granule: Cell::new(0),
             round: Cell::new(0),
             leave_out: Cell::new(0),
             left_out: Cell::new(0),
@@ -46,7 +49,7 @@ impl Patrol {
     }
 }
 
-/// What came of bringing a segment's pages home.
+/// What came of bringing a granule's pages home.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     AllHome,
@@ -75,11 +78,12 @@ impl Locked {
         if !self.can_patrol() {
             return;
         }
-        let segments = core::iter::successors(self.inner().segments.get(), |segment| segment.header().next.get());
-        let Some(segment) = segments.clone().nth(patrol.segment.get()).or(self.inner().segments.get()) else { return };
-        patrol.segment.set((patrol.segment.get() + 1) % segments.count().max(1));
+        let Some((number, start)) = self.granule_from(patrol.granule.get()).or_else(|| self.granule_from(0)) else {
+            return;
+        };
+        patrol.granule.set(number + 1);
         patrol.round.set(patrol.round.get() + 1);
-        match self.bring_segment_home(segment, MOVED_AT_ONCE) {
+        match self.bring_granule_home(start, MOVED_AT_ONCE) {
             Found::NoRoom => {
                 let wait = (patrol.left_out.get() * 2).clamp(1, MOST_LEFT_OUT);
                 patrol.left_out.set(wait);
@@ -89,7 +93,7 @@ impl Locked {
         }
     }
 
-    /// Patrols all segments now, until the node has no room.
+    /// Patrols all of it now, until the node has no room.
     pub(crate) fn patrol_all(&self) {
         if topology::machine().count() == 1 {
             return;
@@ -98,13 +102,17 @@ impl Locked {
         let patrol = &self.inner().patrol;
         patrol.leave_out.set(0);
         patrol.left_out.set(0);
-        let mut next = self.inner().segments.get().filter(|_| self.can_patrol());
-        while let Some(segment) = next {
-            if self.bring_segment_home(segment, usize::MAX) == Found::NoRoom {
+        let mut next = if self.can_patrol() { self.granule_from(0) } else { None };
+        while let Some((number, start)) = next {
+            if self.bring_granule_home(start, usize::MAX) == Found::NoRoom {
                 return;
             }
-            next = segment.header().next.get();
+            next = self.granule_from(number + 1);
         }
+    }
+
+    fn granule_from(&self, number: usize) -> Option<(usize, usize)> {
+        zone::used_granule(Part::Node(self.node()), topology::machine().count(), number)
     }
 
     fn can_patrol(&self) -> bool {
@@ -114,15 +122,15 @@ impl Locked {
             && topology::machine().is_usable(self.node())
     }
 
-    /// Asks for a page of every slot of the segment, and moves the slots that are away.
-    fn bring_segment_home(&self, segment: SegmentPtr, most: usize) -> Found {
+    /// Asks for a page in every 64 KiB of the granule at that address, and moves those that are away.
+    fn bring_granule_home(&self, start: usize, most: usize) -> Found {
         let page = os::page_size();
         let home = i32::from(topology::machine().id(self.node()).number());
         let in_slot = self.inner().patrol.round.get() % (SLOT / page) * page;
         let mut moved = 0;
         const AT_ONCE: usize = 64;
         for first in (0..SLOTS).step_by(AT_ONCE) {
-            let slot_of = |index: usize| segment.slot_start(SlotIndex::of((first + index) * SLOT)).as_ptr() as usize;
+            let slot_of = |index: usize| start + (first + index) * SLOT;
             let pages: [usize; AT_ONCE] = core::array::from_fn(|index| slot_of(index) + in_slot);
             let mut nodes = [0_i32; AT_ONCE];
             if let Err(error) = os::where_are(&pages, &mut nodes) {

@@ -1,8 +1,7 @@
 //! Which nodes the machine has, which of them this process may use, and how far they are from each other.
 //!
-//! A machine without the kernel's files, or a process that may use one node only, is a machine with one node. The nodes
-//! are counted once; which of them may be used can change while the process runs (its cpuset is written to), within those
-//! that it began with.
+//! The nodes with memory are counted once; which of them the process may use can change while it runs (its cpuset is
+//! written to). Without the kernel's files, those that it may use when it begins are all there are.
 
 use core::cell::UnsafeCell;
 
@@ -11,7 +10,7 @@ use super::{NodeId, NodeIndex};
 use crate::os::{self, MAX_NODES, NodeMask};
 use crate::sync::{AtomicU16, AtomicU64, Ordering};
 
-/// The nodes with memory that this process may use.
+/// The nodes with memory, and which of them this process may use now.
 pub(crate) struct Machine {
     /// How many there are beyond the first: the machine with one node is all zeros, and costs a binary no space.
     beyond_first: usize,
@@ -48,18 +47,18 @@ impl Machine {
         let mut buffer = [0_u8; 4096];
         let with_memory = list(source, c"/sys/devices/system/node/has_memory", &mut buffer)
             .or_else(|| list(source, c"/sys/devices/system/node/online", &mut buffer));
-        let usable = match (with_memory, allowed) {
+        let (all, usable) = match (with_memory, allowed) {
             (Some(with_memory), Some(allowed)) => {
                 let both: NodeMask = core::array::from_fn(|word| with_memory[word] & allowed[word]);
                 // A kernel that names none in common has named something else; believe what it allows.
-                if both.iter().all(|word| *word == 0) { *allowed } else { both }
+                if both.iter().all(|word| *word == 0) { (*allowed, *allowed) } else { (with_memory, both) }
             }
-            (Some(with_memory), None) => with_memory,
-            (None, Some(allowed)) => *allowed,
+            (Some(with_memory), None) => (with_memory, with_memory),
+            (None, Some(allowed)) => (*allowed, *allowed),
             (None, None) => return,
         };
         let mut count = 0;
-        for id in members(&usable) {
+        for id in members(&all) {
             self.ids[count] = id as u16;
             count += 1;
         }
@@ -75,7 +74,7 @@ impl Machine {
         if let Some(allowed) = allowed {
             self.note_allowed(allowed);
         }
-        each_online(source, &usable, |id, distance_to| {
+        each_online(source, &all, |id, distance_to| {
             let own = self.ids[..count].iter().position(|other| *other as usize == id);
             if let Some(own) = own {
                 for index in 0..count {
@@ -209,16 +208,6 @@ static MACHINE: Shared = Shared(UnsafeCell::new(Machine::single()));
 /// Nobody else reads or writes it yet: the caller is the one that sets the process up, before it is done.
 pub(crate) unsafe fn install() {
     let allowed = os::allowed_nodes().ok();
-    if allowed.is_some_and(|mask| mask.iter().map(|word| word.count_ones()).sum::<u32>() == 1) {
-        // The common case, in one system call: one node to take memory from, whatever its number.
-        let mask = allowed.unwrap_or_default();
-        // SAFETY: the caller is alone.
-        let machine = unsafe { &mut *MACHINE.0.get() };
-        if let Some(id) = members(&mask).next().filter(|id| *id != 0) {
-            machine.ids[0] = id as u16;
-        }
-        return;
-    }
     // SAFETY: the caller is alone.
     unsafe { (*MACHINE.0.get()).read(&Kernel, allowed.as_ref()) };
 }
@@ -323,6 +312,11 @@ mod tests {
         let mut allowed: NodeMask = [0; MAX_NODES / 64];
         allowed[0] = 0b1100;
         let machine = read(&[("online", "0-3\n"), ("has_memory", "0-3\n")], Some(&allowed));
+        assert_eq!((0..4).map(|id| machine.nearest(id).get()).collect::<Vec<_>>(), [2, 2, 2, 3]);
+        assert_eq!(machine.find(NodeId::new(1)), None);
+        assert_eq!(order(&machine, 0), [2, 3]);
+        // Without /sys, what is allowed is all there is.
+        let machine = read(&[], Some(&allowed));
         assert_eq!(machine.count(), 2);
         assert_eq!(machine.id(NodeIndex::new(0)), NodeId::new(2));
         assert_eq!(machine.mask()[0], 0b1100);
@@ -350,7 +344,7 @@ mod tests {
         assert_eq!(machine.find(NodeId::new(1)), None);
         assert_eq!(order(&machine, 1), [0, 3]);
         assert!(!machine.is_usable(NodeIndex::new(2)) && machine.is_usable(NodeIndex::new(3)));
-        // Nodes that the process did not begin with are not there for it; all of them gone is not believed.
+        // Nodes that have no memory are not there; all of the others gone is not believed.
         let mut others: NodeMask = [0; MAX_NODES / 64];
         others[0] = 1 << 7;
         assert!(!machine.allow(&MadeUp(files), &others));

@@ -90,11 +90,14 @@ pub(crate) fn current_node() -> Result<u32, i32> {
     }
     let (mut cpu, mut node) = (0_u32, 0_u32);
     keeping_errno(|| {
-        // SAFETY: both buffers are writable; the third argument is ignored since Linux 2.6.24.
-        let answer =
-            unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, &raw mut node, core::ptr::null_mut::<c_void>()) };
-        if answer != 0 {
-            return Err(super::errno());
+        if !rseq::vdso_getcpu(&mut cpu, &mut node) {
+            // SAFETY: both buffers are writable; the third argument is ignored since Linux 2.6.24.
+            let answer = unsafe {
+                libc::syscall(libc::SYS_getcpu, &raw mut cpu, &raw mut node, core::ptr::null_mut::<c_void>())
+            };
+            if answer != 0 {
+                return Err(super::errno());
+            }
         }
         if let (Some(known), Ok(number)) = (NODE_OF_CPU.get(cpu as usize), u16::try_from(node + 1)) {
             known.store(number, Ordering::Relaxed);
@@ -111,8 +114,29 @@ mod rseq {
     /// Offset of the CPU's number in `struct rseq` (linux/rseq.h).
     const CPU_ID: usize = 4;
 
-    // glibc 2.35 and later export the area's distance from the thread pointer; weak, since older ones do not.
-    core::arch::global_asm!(".weak __rseq_offset", ".weak __rseq_size");
+    // glibc 2.35 and later export the area's distance from the thread pointer, and 2.29 and later a getcpu that asks the
+    // vDSO; weak, since older ones do not.
+    core::arch::global_asm!(".weak __rseq_offset", ".weak __rseq_size", ".weak getcpu");
+
+    /// Asks the vDSO by the C library's `getcpu(3)`, which works where the system call is refused. False where there is
+    /// none.
+    pub(super) fn vdso_getcpu(cpu: &mut u32, node: &mut u32) -> bool {
+        let function: *const ();
+        // SAFETY: loads the weak symbol's address, null where the C library has none, from the global offset table.
+        unsafe {
+            core::arch::asm!(
+                "mov {}, qword ptr [rip + getcpu@GOTPCREL]",
+                out(reg) function, options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        if function.is_null() {
+            return false;
+        }
+        // SAFETY: not null, and what the C library exports by that name is a function of this type (getcpu(3)).
+        let getcpu: unsafe extern "C" fn(*mut u32, *mut u32) -> i32 = unsafe { core::mem::transmute(function) };
+        // SAFETY: both buffers are writable.
+        unsafe { getcpu(cpu, node) == 0 }
+    }
 
     /// Where the CPU's number stands, from the thread pointer; or one of the two below, which no offset is.
     static PLACE: AtomicUsize = AtomicUsize::new(NOT_LOOKED);
@@ -168,6 +192,10 @@ mod rseq {
 mod rseq {
     pub(super) fn cpu() -> Option<u32> {
         None
+    }
+
+    pub(super) fn vdso_getcpu(_: &mut u32, _: &mut u32) -> bool {
+        false
     }
 }
 
