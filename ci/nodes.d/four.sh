@@ -31,7 +31,7 @@ checks() {
     holds prefer:9 "HOMING_POLICY=prefer:9, a node that is not there: as local" 'home >= 0.99'
     lines prefer:9 "and it is said once" 'prefer:9 is ignored' 1 1
     holds limit "a full pool spills to the nearest" 'node2 > 0.1 && node2 < 0.9 && node1 > node0'
-    lines limit-fail "a full pool fails requests where the setting says so" RESULT 0 0
+    lines limit-fail "a full pool fails requests where the setting says so (place aborts)" 'ended: 134$' 1 1
     for kind in churn pairs migrated rebirth table large build; do
         holds $kind "life $kind: memory lies at home" 'home >= 0.99'
     done
