@@ -69,6 +69,8 @@ pub(crate) struct Arena {
     outbox: Outbox,
     /// Whether a slow path is at work: whoever comes in on top of it goes elsewhere.
     busy: Cell<bool>,
+    /// Whether it takes memory of its own node only, for a request that names the node.
+    stays_home: Cell<bool>,
     /// Whether every operation takes the slow path.
     is_checked: Cell<bool>,
     node: Cell<NodeIndex>,
@@ -122,6 +124,7 @@ impl Arena {
             listed: [const { Cell::new(0) }; CLASSES],
             outbox: Outbox::new(),
             busy: Cell::new(false),
+            stays_home: Cell::new(false),
             is_checked: Cell::new(false),
             node: Cell::new(NodeIndex::FIRST),
             seen_at: Cell::new(None),

@@ -90,6 +90,9 @@ pub unsafe fn audit() -> Result<Audit, AuditError> {
     let mut wrong = None;
     for arena in Arena::all() {
         arena.each_waiting(&mut |place, block| {
+            if wrong.is_some() || waiting > out {
+                return;
+            }
             waiting += 1;
             audit.on_the_way += usize::from(place != Waiting::Listed);
             let verdict = audit_waiting(arena, place, block, &mut asker);

@@ -107,17 +107,24 @@ pub(crate) fn allocate_on(node: NodeIndex, size: usize, align: usize, want_zero:
     }
     let held = enter::enter_on(node, &Config::new()).ok()?;
     let handed = match ClassId::of(size, align) {
-        Some(class) => held.allocate_block(class, want_zero),
-        None => held.allocate_large_on_node(size, align, want_zero),
-    }?;
-    drop(held);
+        Some(class) => {
+            let mut handed = held.allocate_block(class, want_zero)?;
+            if node_of(handed.block) != Some(node) {
+                // The arena has a slab of another node, from when this node's pool was full.
+                let elsewhere = handed.block;
+                let begun = held.begin_slab_at_home(class);
+                let again = begun.and_then(|()| held.allocate_block(class, want_zero));
+                drop(held);
+                // SAFETY: the block was just handed out, and to nobody else.
+                unsafe { free(elsewhere.as_ptr()) };
+                handed = again?;
+            }
+            handed
+        }
+        None => held.allocate_large_on_node(size, align, want_zero)?,
+    };
     let block = handed.block;
-    // A pool at its limit lets others serve.
-    if node_of(block) != Some(node) {
-        // SAFETY: the block was just handed out, and to nobody else.
-        unsafe { free(block.as_ptr()) };
-        return None;
-    }
+    debug_assert_eq!(node_of(block), Some(node));
     if want_zero && !handed.is_zero {
         // SAFETY: the block is at least `size` bytes long.
         unsafe { block.write_bytes(0, size) };
@@ -149,6 +156,7 @@ pub(crate) fn node_of(block: NonNull<u8>) -> Option<NodeIndex> {
 ///
 /// # Safety
 /// The block is the caller's.
+#[cfg(feature = "allocator-api2")]
 pub(crate) unsafe fn resize_in_place(block: NonNull<u8>, new_size: usize) -> bool {
     if new_size > MAX_SIZE {
         return false;

@@ -52,8 +52,7 @@ struct Inner {
     kept: Cell<Option<Mapping>>,
     kept_bytes: Cell<usize>,
     patrol: patrol::Patrol,
-    /// Bytes that the node was found to have and that strict binding may still hand out.
-    credit: Cell<usize>,
+    credit: strict::Credit,
     counts: Counts,
 }
 
@@ -115,7 +114,7 @@ pub(crate) fn whereabouts() -> Option<Whereabouts> {
 
 #[inline(always)]
 fn whereabouts_on(cpu: u32) -> Option<Whereabouts> {
-    core::num::NonZeroU32::new(cpu.wrapping_add(1).wrapping_add(EPOCH.load(Ordering::Relaxed))).map(Whereabouts)
+    core::num::NonZeroU32::new(cpu.wrapping_add(1).wrapping_add(EPOCH.load(Ordering::Acquire))).map(Whereabouts)
 }
 
 /// What [`home`] depends on beside the CPU: another number each time that the nodes which may be used have changed, in
@@ -127,7 +126,8 @@ const EPOCH_STEP: u32 = 1 << 20;
 /// their new home at their next slow path.
 fn look_at_allowed_nodes() {
     if topology::look_at_allowed_nodes() {
-        EPOCH.fetch_add(EPOCH_STEP, Ordering::Relaxed);
+        // Released, so that who sees the new number sees the new homes.
+        EPOCH.fetch_add(EPOCH_STEP, Ordering::Release);
     }
 }
 
@@ -203,6 +203,8 @@ pub(crate) fn settle(part: Part, start: NonNull<u8>, size: usize) -> bool {
     let wanted = match part {
         Part::Spread => return false,
         Part::Node(node) => machine.id(node),
+        // A policy of the process's own (numactl) decides otherwise.
+        Part::Unbound if !os::places_by_first_touch() => return false,
         Part::Unbound => machine.id(here()),
     };
     patrol::settle(start, size, wanted)
@@ -265,7 +267,7 @@ impl Pool {
                 kept: Cell::new(None),
                 kept_bytes: Cell::new(0),
                 patrol: patrol::Patrol::new(),
-                credit: Cell::new(0),
+                credit: strict::Credit::new(),
                 counts: Counts {
                     peak: Cell::new(0),
                     large_blocks: Cell::new(0),
@@ -342,7 +344,10 @@ impl Locked {
         let nodes = topology::machine().count();
         let (start, size) = zone::part_range(part_of(node), nodes);
         bind(node, start, size);
-        self.obtain(config::current().pool_size);
+        // The spread pool serves large blocks too, and then holds no slots.
+        if node != spread() || config::current().policy == Policy::Interleave {
+            self.obtain(config::current().pool_size);
+        }
     }
 
     /// The pool's figures.

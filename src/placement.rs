@@ -137,11 +137,12 @@ pub unsafe fn dealloc_from_node(block: NonNull<u8>, layout: Layout, node: NodeId
 /// The node that a block's header names: where it lies, or would if its node had not been full when it was touched (see
 /// [`resident_node`]). No system call, no lock.
 ///
-/// `None` for null, for pointers that are not this allocator's, and for large blocks that lie where they are first touched
-/// or on all nodes in turn ([`Large`](crate::Large)).
+/// `None` for null, for large blocks that lie where they are first touched or on all nodes in turn
+/// ([`Large`](crate::Large)), and for most pointers that are not this allocator's.
 ///
 /// # Safety
-/// The pointer is null, foreign, or that of a live block.
+/// The pointer is null, or that of a live block; or it is foreign, and the process's address space is not limited
+/// (`ulimit -v`): then the allocator's memory may have foreign neighbours that cannot be told from it.
 pub unsafe fn node_of(block: *const u8) -> Option<NodeId> {
     heap::node_of(NonNull::new(block.cast_mut())?).map(|index| topology::machine().id(index))
 }

@@ -17,7 +17,7 @@ pub use description::{Access, CpuId, Memory, Missing, Node, Topology};
 pub use hwloc::TopologyError;
 pub(crate) use machine::{install, look_at_allowed_nodes, look_for, machine};
 pub use sysfs::Source;
-pub(crate) use sysfs::memory_of;
+pub(crate) use sysfs::{kernel_keeps, memory_of};
 
 /// The kernel's number of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,7 +12,8 @@ machine() {
 
 guest() {
     preloaded spill overfill spill 1
-    preloaded return overfill return 1
+    # Large blocks have a home too: by default they lie where they are first touched.
+    preloaded return HOMING_LARGE=local overfill return 1
     preloaded bind HOMING_POLICY=bind overfill bind 1
 }
 

@@ -23,6 +23,8 @@ use crate::{os, process};
 pub(crate) struct Held {
     arena: &'static Arena,
     ends: Ends,
+    /// The thread's own, held too while one of another node is.
+    own: Option<(&'static Arena, Ends)>,
 }
 
 /// What becomes of an arena when a slow path ends.
@@ -51,10 +53,14 @@ impl Drop for Held {
         compiler_fence(Ordering::Release);
         self.arena.busy.set(false);
         if self.ends != Ends::Stays {
+            self.arena.stays_home.set(false);
             retire(self.arena);
         }
         if self.ends == Ends::AfterThread {
             tls::set(&tls::EXITED);
+        }
+        if let Some((arena, ends)) = self.own {
+            drop(Held { arena, ends, own: None });
         }
     }
 }
@@ -94,25 +100,29 @@ pub(crate) fn enter(base: &Config) -> Result<Held, Refusal> {
     Ok(hold(arena, Ends::Stays))
 }
 
-/// Holds an arena of that node for a slow path, whichever the calling thread's is: an idle one, if not that.
+/// Holds an arena of that node for a slow path, whichever the calling thread's is: an idle one. It takes memory of that
+/// node only.
 pub(crate) fn enter_on(node: NodeIndex, base: &Config) -> Result<Held, Refusal> {
     // The thread's own first: it sets the process up, and tells whether the thread is inside already.
     let own = enter(base)?;
-    if own.node() == node {
-        return Ok(own);
-    }
     if node::pool(node).is_mine() {
         return Err(Refusal::Reentered);
     }
     let found = find_on(node).ok_or(Refusal::NoMemory)?;
-    Ok(hold(found, Ends::Elsewhere))
+    found.stays_home.set(true);
+    let own_ends = (own.arena, own.ends);
+    // Whoever comes in meanwhile is re-entered.
+    core::mem::forget(own);
+    let mut held = hold(found, Ends::Elsewhere);
+    held.own = Some(own_ends);
+    Ok(held)
 }
 
 #[inline]
 fn hold(arena: &'static Arena, ends: Ends) -> Held {
     arena.busy.set(true);
     compiler_fence(Ordering::Acquire);
-    Held { arena, ends }
+    Held { arena, ends, own: None }
 }
 
 #[cold]
@@ -176,7 +186,9 @@ pub(super) fn in_nearest_with_room<R>(full: NodeIndex, mut serve: impl FnMut(&Lo
     if config.policy == Policy::Bind || over_limit && config.overflow == Overflow::Fail {
         return None;
     }
-    let served = topology::machine().others_by_distance(in_machine(full)).find_map(|node| {
+    // Any node is as good as another for what was to be spread over all.
+    let first = (full == node::spread()).then_some(NodeIndex::FIRST);
+    let served = first.into_iter().chain(topology::machine().others_by_distance(in_machine(full))).find_map(|node| {
         let pool = node::pool(node);
         if pool.is_mine() { None } else { serve(&pool.lock()) }
     });
@@ -204,7 +216,7 @@ fn follow_thread(arena: &'static Arena) -> &'static Arena {
         arena.seen_at.set(whereabouts);
         return arena;
     }
-    if node::pool(home).is_mine() {
+    if node::pool(home).is_mine() || node::pool(arena.node.get()).is_mine() {
         return arena;
     }
     tls::set(&tls::ATTACHING);

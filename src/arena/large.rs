@@ -197,6 +197,8 @@ impl Arena {
         part: Part,
     ) -> Option<Handed> {
         free_deferred();
+        self.look_after();
+        self.collect_inbox(None);
         if node::pool(self.node()).is_mine() {
             let block = NonNull::new(emergency::allocate(size, align))?;
             return Some(Handed { block, is_zero: true });
@@ -246,7 +248,7 @@ impl Arena {
                 self.give_back_kept(None);
                 if held_back { serve(&node::pool(node).lock()) } else { None }
             })
-            .or_else(|| enter::in_nearest_with_room(node, serve))
+            .or_else(|| if self.stays_home.get() { None } else { enter::in_nearest_with_room(node, serve) })
     }
 
     fn count_reused(&self, bytes: usize) {
@@ -258,7 +260,7 @@ impl Arena {
         let length = align_up(size.max(1), os::page_size())?;
         if let Some(kept) = self.at_hand.take_mapping(length, align, part) {
             self.count_reused(kept.length());
-            return Some(hand_out_kept(kept, size, want_zero));
+            return hand_out_kept(kept, size, want_zero);
         }
         let begin = |pool: &Locked| {
             if let Some(kept) = pool.reuse_mapping(length, align, part) {
@@ -269,8 +271,10 @@ impl Arena {
         };
         let (node, kept) = self.in_pool_or_nearest(begin)?;
         if let Some(kept) = kept {
-            return Some(hand_out_kept(kept, size, want_zero));
+            return hand_out_kept(kept, size, want_zero);
         }
+        // Another pool may have served: then its memory is meant.
+        let part = if matches!(part, Part::Node(_)) { node::part_of(node) } else { part };
         let nodes = topology::machine().count();
         let pool = node::pool(node);
         let Some(mapping) = Mapping::map(length, align, part, nodes, Some(node)) else {
@@ -279,7 +283,9 @@ impl Arena {
         };
         node::bind_part(part, mapping.outside_zone());
         let pool = pool.lock();
-        if part != Part::Unbound && !pool.provide(mapping.block(), length) {
+        let provide = || part == Part::Unbound || pool.provide(mapping.block(), length);
+        let provided = provide() || pool.purge_all() && provide();
+        if !provided {
             pool.end_mapping(length);
             drop(pool);
             // SAFETY: nobody was given it.
@@ -291,13 +297,22 @@ impl Arena {
     }
 }
 
-fn hand_out_kept(kept: Mapping, size: usize, want_zero: bool) -> Handed {
+fn hand_out_kept(kept: Mapping, size: usize, want_zero: bool) -> Option<Handed> {
     kept.use_again();
     let is_zero = node::settle(kept.part(), kept.block(), kept.length());
+    if is_zero
+        && let (Part::Node(_), Some(node)) = (kept.part(), kept.node())
+        && !node::pool(node).lock().provide(kept.block(), kept.length())
+    {
+        node::pool(node).lock().end_mapping(kept.length());
+        // SAFETY: nobody was given it.
+        unsafe { kept.unmap() };
+        return None;
+    }
     if want_zero && !is_zero {
         clear_pages(kept.block(), if config::current().zero == Zero::Off { size } else { kept.length() });
     }
-    Handed { block: kept.block(), is_zero: is_zero || want_zero }
+    Some(Handed { block: kept.block(), is_zero: is_zero || want_zero })
 }
 
 /// Clears the block's first `size` bytes.
@@ -392,6 +407,10 @@ pub(crate) fn resize_run(segment: SegmentPtr, block: NonNull<u8>, old: usize, ne
     if new_size > MAX_RUN || pool.is_mine() || new == 0 {
         return false;
     }
+    if new < old && config::current().zero == Zero::Free {
+        // SAFETY: the run's last slots, which its user gives up.
+        clear_pages(unsafe { block.add(new * SLOT) }, (old - new) * SLOT);
+    }
     let pool = pool.lock();
     if new < old {
         for slot in new..old {
@@ -438,7 +457,8 @@ pub(crate) fn resize_mapping(mapping: Mapping, new_size: usize) -> bool {
     let added = unsafe { mapping.block().add(old) };
     if mapping.part() != Part::Unbound && !pool.provide(added, length - old) {
         mapping.shrink(old);
-        pool.end_mapping(length - old);
+        // Not all of it, where the kernel does not take pages back.
+        pool.end_mapping(length - mapping.length());
         return false;
     }
     pool.note_peak();

@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::outbox::{Added, send_home};
 use super::{Arena, enter, idle, tls};
@@ -148,6 +149,31 @@ impl Arena {
         self.in_pool_or_nearest(|pool| self.begin_slab(class, pool)).map(|()| None)
     }
 
+    /// Puts the class's current slab aside and begins one of the arena's own node. `None` where there is no memory for it
+    /// there.
+    pub(crate) fn begin_slab_at_home(&self, class: ClassId) -> Option<()> {
+        if let Some(slab) = self.current[class.index()].take() {
+            let (mut waiting, mut next) = (0, self.list(class).get());
+            while let Some(block) = next {
+                waiting += 1;
+                next = block.next();
+            }
+            if let Some(first) = self.list(class).take() {
+                let listed = &self.listed[class.index()];
+                listed.set(listed.get().wrapping_sub(u64::from(waiting)));
+                let _ = slab.give_back(first, waiting);
+            }
+            self.link_partial(slab);
+            if slab.out() == 0 {
+                self.give_up(slab, None);
+            }
+        }
+        if node::pool(self.node()).is_mine() {
+            return None;
+        }
+        self.begin_slab(class, &node::pool(self.node()).lock())
+    }
+
     fn begin_slab(&self, class: ClassId, pool: &Locked) -> Option<()> {
         let shape = Shape::of(class);
         let slots = pool.take_slots(shape.slots, 1)?;
@@ -285,8 +311,13 @@ impl Arena {
                 self.unlink_partial(slab);
                 Self::give_slots(slab, segment, pool);
             }
-            // Another node's lock must not be taken on top of this one: it stays, empty.
-            Some(_) => {}
+            // Another node's lock must not be waited for on top of this one.
+            Some(_) => {
+                if let Some(pool) = node::pool(node).try_lock_started() {
+                    self.unlink_partial(slab);
+                    Self::give_slots(slab, segment, &pool);
+                }
+            }
             None if node::pool(node).is_mine() => {}
             None => {
                 self.unlink_partial(slab);
@@ -336,7 +367,7 @@ impl Arena {
 
     /// From time to time, in refills: sends home what waits in the outbox, and has the pool purge what is due.
     #[inline(always)]
-    fn look_after(&self) {
+    pub(super) fn look_after(&self) {
         let refills = self.refills.get() + 1;
         self.refills.set(refills);
         if refills >= REFILLS {
@@ -416,12 +447,14 @@ pub(crate) fn free_to_arena(segment: SegmentPtr, slot: SlotIndex, word: OwnerWor
         return free_to_own(Slab::at(segment, slot.minus(word.back())), block);
     }
     let weight = segment.weight(slot);
-    // The arenas of threads that have none never have a chain.
-    if arena.busy.get() {
+    // The arenas of threads that have none never have a chain; they are not written to.
+    if arena.busy.get() || !arena.outbox.has_chain(owner) {
         return free_without_outbox(owner, block, weight);
     }
     arena.busy.set(true);
+    compiler_fence(Ordering::Acquire);
     let added = arena.outbox.add(owner, block, weight);
+    compiler_fence(Ordering::Release);
     arena.busy.set(false);
     match added {
         Added::Waits => {}
@@ -469,7 +502,9 @@ pub(crate) fn free_to_checked_arena(
 extern "C" fn send_full(owner: usize) {
     let arena = tls::get();
     arena.busy.set(true);
+    compiler_fence(Ordering::Acquire);
     arena.outbox.send(owner);
+    compiler_fence(Ordering::Release);
     arena.busy.set(false);
 }
 
@@ -481,7 +516,12 @@ extern "C" fn free_without_outbox(owner: usize, block: Block, weight: u32) {
     let arena = tls::get();
     if arena.id.get().is_some() && !arena.busy.get() {
         arena.busy.set(true);
+        compiler_fence(Ordering::Acquire);
         arena.outbox.begin(owner, block, weight);
+        // A thread that only frees comes to no other slow path.
+        arena.look_after();
+        arena.collect_inbox(None);
+        compiler_fence(Ordering::Release);
         arena.busy.set(false);
         return;
     }
@@ -503,7 +543,13 @@ pub(crate) extern "C" fn count_ran_out(slab: Slab) {
     let arena = tls::get();
     if !arena.busy.get() {
         arena.busy.set(true);
+        compiler_fence(Ordering::Acquire);
         arena.count_ran_out(slab, None);
+        // A thread that frees as much as it allocates may come to no other slow path. After the slab, which tidying could
+        // have given up before.
+        arena.look_after();
+        arena.collect_inbox(None);
+        compiler_fence(Ordering::Release);
         arena.busy.set(false);
         return;
     }

@@ -37,6 +37,12 @@ impl Outbox {
         )
     }
 
+    /// Whether a chain for that arena was begun.
+    #[inline(always)]
+    pub(super) fn has_chain(&self, owner: usize) -> bool {
+        self.0[place_of(owner)].owner.get() == owner
+    }
+
     /// Adds a block of that arena's to its chain.
     #[inline(always)]
     pub(super) fn add(&self, owner: usize, block: Block, weight: u32) -> Added {

@@ -83,7 +83,7 @@ impl Locked {
         };
         patrol.granule.set(number + 1);
         patrol.round.set(patrol.round.get() + 1);
-        match self.bring_granule_home(start, MOVED_AT_ONCE) {
+        match self.bring_granule_home(start, patrol.round.get(), MOVED_AT_ONCE) {
             Found::NoRoom => {
                 let wait = (patrol.left_out.get() * 2).clamp(1, MOST_LEFT_OUT);
                 patrol.left_out.set(wait);
@@ -104,8 +104,11 @@ impl Locked {
         patrol.left_out.set(0);
         let mut next = if self.can_patrol() { self.granule_from(0) } else { None };
         while let Some((number, start)) = next {
-            if self.bring_granule_home(start, usize::MAX) == Found::NoRoom {
-                return;
+            // Every page, one of each 64 KiB at a time.
+            for round in 0..SLOT / os::page_size() {
+                if self.bring_granule_home(start, round, usize::MAX) == Found::NoRoom {
+                    return;
+                }
             }
             next = self.granule_from(number + 1);
         }
@@ -123,10 +126,10 @@ impl Locked {
     }
 
     /// Asks for a page in every 64 KiB of the granule at that address, and moves those that are away.
-    fn bring_granule_home(&self, start: usize, most: usize) -> Found {
+    fn bring_granule_home(&self, start: usize, round: usize, most: usize) -> Found {
         let page = os::page_size();
         let home = i32::from(topology::machine().id(self.node()).number());
-        let in_slot = self.inner().patrol.round.get() % (SLOT / page) * page;
+        let in_slot = round % (SLOT / page) * page;
         let mut moved = 0;
         const AT_ONCE: usize = 64;
         for first in (0..SLOTS).step_by(AT_ONCE) {
@@ -152,7 +155,8 @@ impl Locked {
     }
 }
 
-/// Moves a slot's pages. False where not all of those in memory are at home then.
+/// Moves the pages of 64 KiB. False where the node has no room for them; what cannot be moved for other reasons (a page
+/// that a forked child shares) stays where it is.
 fn bring_slot_home(start: usize, home: i32) -> bool {
     let page = os::page_size();
     const MOST: usize = SLOT / 4096;
@@ -160,13 +164,12 @@ fn bring_slot_home(start: usize, home: i32) -> bool {
     let pages: [usize; MOST] = core::array::from_fn(|index| start + index * page);
     let mut nodes = [0_i32; MOST];
     match os::move_to_node(&pages[..count], home, &mut nodes[..count]) {
-        Ok(()) => nodes[..count].iter().all(|node| *node == home || *node == -os::ENOENT || *node == -os::EFAULT),
+        Ok(()) => !nodes[..count].contains(&-os::ENOMEM),
         Err(error) => {
-            // Not a word about the right to ask: the kernel may be out of memory for the moment.
             if error == os::EPERM || error == os::ENOSYS {
                 shortfalls::note_residence(error);
             }
-            false
+            error != os::EPERM && error != os::ENOSYS && error != os::ENOMEM
         }
     }
 }

@@ -42,9 +42,14 @@ impl Locked {
         if slots.used_before == count || self.provide(slots.start(), count * SLOT) {
             return Some(slots);
         }
+        // Not dirty: they have no pages, or those that were obtained before there were no more.
+        // SAFETY: the slots were just taken, and nobody uses them.
+        let clean = unsafe { os::purge(slots.start(), count * SLOT) };
         self.give_slots(slots.segment, slots.first, count);
-        // They count as dirty, and have no pages.
-        self.purge_all();
+        if clean && zone::outlier_of_segment(slots.segment.start()).is_none() {
+            let inner = self.inner();
+            inner.dirty_slots.set(inner.dirty_slots.get() - slots.segment.mark_clean(slots.first, count));
+        }
         None
     }
 
@@ -71,7 +76,8 @@ impl Locked {
         let mut next = self.inner().with_room.get();
         while let Some(segment) = next {
             if let Some(taken) = segment.take_slots_with_room(count, align, room) {
-                return self.provided(self.note_taken(segment, taken, count), count);
+                let slots = self.provided(self.note_taken(segment, taken, count), count);
+                return slots.or_else(|| self.take_slots(count, align));
             }
             next = segment.header().next_with_room.get();
         }
@@ -207,23 +213,25 @@ impl Locked {
         }
     }
 
+    fn say_not_met(wanted: usize, bytes: usize) {
+        let line = Line::new().text("HOMING_POOL_SIZE is not met: the kernel refuses ").size(wanted * SLOT);
+        line.text(" of ").size(bytes).say();
+    }
+
     /// Obtains so many bytes from the kernel, to be kept. Says so where they cannot be had.
     pub(super) fn obtain(&self, bytes: usize) {
         let mut wanted = bytes.div_ceil(SLOT);
         while wanted > 0 {
             let Some(segment) = self.add_segment() else {
-                Line::new()
-                    .text("HOMING_POOL_SIZE is not met: the kernel refuses ")
-                    .size(wanted * SLOT)
-                    .text(" of ")
-                    .size(bytes)
-                    .say();
-                return;
+                return Self::say_not_met(wanted, bytes);
             };
             let count = wanted.min(USABLE_SLOTS);
             let first = SlotIndex::of(FIRST_SLOT * SLOT);
             let start = segment.slot_start(first);
             let page = os::page_size();
+            if !self.provide(start, count * SLOT) {
+                return Self::say_not_met(wanted, bytes);
+            }
             for offset in (0..count * SLOT).step_by(page) {
                 // SAFETY: the slots are committed, free and this pool's; a byte a page is touched, with what it holds.
                 unsafe { start.add(offset).write_volatile(0) };

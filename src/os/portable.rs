@@ -115,6 +115,16 @@ pub(crate) unsafe fn obtain_pages(_: NonNull<u8>, _: usize) -> bool {
     true
 }
 
+/// Not known.
+pub(crate) fn total_memory() -> usize {
+    0
+}
+
+/// As far as is known.
+pub(crate) fn places_by_first_touch() -> bool {
+    true
+}
+
 /// Nobody can tell.
 pub(crate) fn where_are(_: &[usize], _: &mut [i32]) -> Result<(), i32> {
     Err(ENOSYS)

@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use super::sysfs::{Kernel, Source, list, members, read_distances};
 use super::{NodeId, NodeIndex};
 use crate::os::{self, MAX_NODES, NodeMask};
-use crate::sync::{AtomicU16, AtomicU64, Ordering};
+use crate::sync::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 /// The nodes with memory, and which of them this process may use now.
 pub(crate) struct Machine {
@@ -225,7 +225,14 @@ pub(crate) fn look_for(node: NodeId) -> Option<(bool, bool)> {
 
 /// Asks the kernel which nodes the process may use now. True where that has changed.
 pub(crate) fn look_at_allowed_nodes() -> bool {
-    machine().count() > 1 && os::allowed_nodes().is_ok_and(|allowed| machine().allow(&Kernel, &allowed))
+    /// One at a time: who comes second has nothing to add.
+    static LOOKING: AtomicU8 = AtomicU8::new(0);
+    if machine().count() == 1 || LOOKING.swap(1, Ordering::Acquire) != 0 {
+        return false;
+    }
+    let changed = os::allowed_nodes().is_ok_and(|allowed| machine().allow(&Kernel, &allowed));
+    LOOKING.store(0, Ordering::Release);
+    changed
 }
 
 /// The machine; one node before the process is set up.

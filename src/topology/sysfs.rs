@@ -102,6 +102,15 @@ pub(crate) fn memory_of(node: NodeId) -> Option<NodeMemory> {
     read_memory(&Kernel, node)
 }
 
+/// Bytes that the kernel keeps for itself, of all nodes together (vm.min_free_kbytes); 0 where it does not tell.
+pub(crate) fn kernel_keeps() -> usize {
+    let mut buffer = [0_u8; 32];
+    let read = Kernel.read(c"/proc/sys/vm/min_free_kbytes", &mut buffer).unwrap_or(0);
+    let digits = buffer[..read].iter().take_while(|byte| byte.is_ascii_digit());
+    let kib = digits.fold(0_usize, |sum, digit| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
+    kib.saturating_mul(1024)
+}
+
 fn read_memory(source: &impl Source, node: NodeId) -> Option<NodeMemory> {
     let mut buffer = [0_u8; 4096];
     let read = read_of_node(source, usize::from(node.number()), b"/meminfo\0", &mut buffer)?;

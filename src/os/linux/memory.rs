@@ -216,6 +216,18 @@ pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>)
     })
 }
 
+/// Bytes of memory that the machine has (sysinfo(2)); 0 where the kernel does not tell.
+pub(crate) fn total_memory() -> usize {
+    keeping_errno(|| {
+        let mut info = core::mem::MaybeUninit::<libc::sysinfo>::zeroed();
+        // SAFETY: the buffer has the type the call fills.
+        unsafe { libc::sysinfo(info.as_mut_ptr()) };
+        // SAFETY: zeroed at least, and every field is an integer.
+        let info = unsafe { info.assume_init() };
+        (info.totalram as usize).saturating_mul(info.mem_unit as usize)
+    })
+}
+
 /// Bytes of the process that are in memory now, from `/proc/self/statm`; 0 where there is none to read.
 pub(crate) fn resident_bytes() -> usize {
     let mut buffer = [0_u8; 128];
