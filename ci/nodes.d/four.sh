@@ -19,7 +19,9 @@ guest() {
     run launcher homing run --set policy=prefer:2 place
     run topology homing topology
     run rust env HOMING_STATS=exit HOMING_POLICY=prefer:2 threads
-    # Rust programs that place memory by themselves: add to `examples` in ci/nodes, run here, judge at the end.
+    # Rust programs that place memory by themselves: they are in `examples` and `tests` of ci/nodes.
+    run vectors node_vec
+    run placement placement --test-threads=1
 }
 
 checks() {
@@ -42,5 +44,6 @@ checks() {
     ends rust "a Rust program runs"
     lines rust "a Rust program has memory on the node it prefers" 'homing: node 2' 1 1
     lines rust "a Rust program has memory on no other node" 'homing: node [013]' 0 0
-    # (Rust programs that place memory by themselves.)
+    lines vectors "a vector on each node lies there" '^node [0-3]: .*; 1954 of 1954 pages lie there' 4 4
+    ends placement "tests of placement"
 }

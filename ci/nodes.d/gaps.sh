@@ -21,6 +21,7 @@ guest() {
     preloaded prefer:1 HOMING_POLICY=prefer:1 place
     preloaded interleave HOMING_POLICY=interleave place
     workloads
+    run placement placement --test-threads=1
     run topology homing topology
 }
 
@@ -40,4 +41,5 @@ checks() {
     done
     quiet "the workloads: nothing is said" churn pairs migrated rebirth table large build
     ends topology "homing topology runs"
+    ends placement "tests of placement"
 }

@@ -10,6 +10,8 @@ machine() {
 guest() {
     preloaded local HOMING_VERBOSE=1 place 1000
     preloaded prefer:70 HOMING_POLICY=prefer:70 place 600
+    # Of nodes as small as these the kernel would keep most for itself.
+    echo 4096 > /proc/sys/vm/min_free_kbytes
     preloaded bind HOMING_POLICY=bind place 1000
     preloaded interleave HOMING_POLICY=interleave place
     preloaded churn life churn place

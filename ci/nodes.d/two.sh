@@ -10,10 +10,12 @@ machine() {
 
 guest() {
     workloads
+    run placement placement --test-threads=1
 }
 
 checks() {
     for kind in churn pairs migrated rebirth table large build; do
         holds $kind "life $kind: memory lies at home" 'home >= 0.99'
     done
+    ends placement "tests of placement"
 }

@@ -15,7 +15,7 @@ use crate::topology;
 /// What is left to the node's other users, in bytes: one in so many of what it has, within bounds, beside what the kernel
 /// keeps for itself.
 const RESERVE_PART: usize = 32;
-const RESERVE_LEAST: usize = 4 << 20;
+const RESERVE_LEAST: usize = 1 << 20;
 const RESERVE_MOST: usize = 256 << 20;
 
 /// How much may be handed out before the node is looked at again, as a part of the reserve, and for how many milliseconds:
