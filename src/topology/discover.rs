@@ -34,6 +34,9 @@ impl Topology {
         let mut topology = Topology::from_source(&Kernel);
         if let Ok(allowed) = os::allowed_nodes() {
             let allowed: Vec<u32> = members(&allowed).map(|id| id as u32).collect();
+            if topology.missing.contains(&Missing::Nodes) {
+                topology.name_nodes(&allowed);
+            }
             topology.allow(&allowed);
         }
         if topology.missing.contains(&Missing::Nodes) && topology.nodes[0].cpus.is_empty() {
@@ -90,6 +93,19 @@ impl Topology {
             topology.allow(&allowed);
         }
         topology
+    }
+
+    /// Takes over the nodes' numbers where no files tell of nodes: of several, nothing but the number is known.
+    fn name_nodes(&mut self, ids: &[u32]) {
+        let nodes = ids.iter().filter_map(|id| u16::try_from(*id).ok()).map(NodeId::new);
+        if ids.len() < 2 {
+            return;
+        }
+        self.nodes = nodes.map(Node::new).collect();
+        self.missing.clear();
+        for id in self.nodes.iter().map(|node| node.id) {
+            self.missing.extend([Missing::Cpus(id), Missing::Memory(id), Missing::Distances(id)]);
+        }
     }
 
     /// Says of each node whether it is among those a process may use. A list with none of them is about something else.

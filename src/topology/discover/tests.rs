@@ -204,3 +204,21 @@ fn the_running_machine_has_a_node_with_cpus_and_one_that_may_be_used() {
     assert!(machine.nodes().iter().any(Node::is_allowed));
     assert!(machine.nodes().iter().any(|node| !node.cpus().is_empty()));
 }
+
+#[test]
+fn without_files_the_nodes_that_the_process_may_use_are_there_by_their_numbers() {
+    struct Nothing;
+    impl Source for Nothing {
+        fn read(&self, _: &std::ffi::CStr, _: &mut [u8]) -> Option<usize> {
+            None
+        }
+    }
+    let mut machine = Topology::from_source(&Nothing);
+    machine.name_nodes(&[3]);
+    assert_eq!(machine.missing()[0], Missing::Nodes, "one node is what is assumed anyway");
+    machine.name_nodes(&[0, 2, 5]);
+    assert_eq!(machine.nodes().iter().map(|node| node.id().number()).collect::<Vec<_>>(), [0, 2, 5]);
+    assert!(
+        machine.missing().contains(&Missing::Distances(NodeId::new(5))) && !machine.missing().contains(&Missing::Nodes)
+    );
+}
