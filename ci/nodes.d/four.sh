@@ -16,6 +16,9 @@ guest() {
     preloaded limit HOMING_POLICY=prefer:2 HOMING_POOL_LIMIT=8M place
     preloaded limit-fail HOMING_OVERFLOW=fail HOMING_POLICY=prefer:2 HOMING_POOL_LIMIT=8M place
     workloads
+    preloaded large-local HOMING_LARGE=local life large place
+    preloaded large-interleave HOMING_LARGE=interleave life large place
+    preloaded large-policy HOMING_POLICY=prefer:2 life large place
     run launcher homing run --set policy=prefer:2 place
     run topology homing topology
     run rust env HOMING_STATS=exit HOMING_POLICY=prefer:2 threads
@@ -37,6 +40,9 @@ checks() {
     for kind in churn pairs migrated rebirth table large build; do
         holds $kind "life $kind: memory lies at home" 'home >= 0.99'
     done
+    holds large-local "HOMING_LARGE=local: large blocks lie at home" 'home >= 0.99'
+    holds large-interleave "HOMING_LARGE=interleave spreads large blocks" 'home > 0.4 && home < 0.9'
+    holds large-policy "HOMING_POLICY=prefer:2: large blocks too" 'node2 >= 0.99'
     holds launcher "homing run --set policy=prefer:2" 'node2 >= 0.99'
     ends topology "homing topology runs"
     lines topology "homing topology draws four nodes" '^│ +[0-3] ┆ (none|[0-3]) ' 4 4

@@ -104,6 +104,7 @@ fn verbose_says_one_line_with_every_setting(probe: Probe) {
         ("HOMING_OVERFLOW", "fail"),
         ("HOMING_ZERO", "alloc"),
         ("HOMING_POLICY", "interleave"),
+        ("HOMING_LARGE", "firsttouch"),
         ("HOMING_PURGE_DELAY", "3s"),
     ];
     let said = probe("nothing", &settings).succeeded();
@@ -115,6 +116,7 @@ fn verbose_says_one_line_with_every_setting(probe: Probe) {
         "overflow fail",
         "zero alloc",
         "policy interleave",
+        "large firsttouch",
         "purge delay 3000 ms",
     ] {
         assert!(line.contains(part), "{part}: {line}");
