@@ -189,7 +189,11 @@ fn an_idle_arena_is_looked_after_while_another_thread_takes_its_slab_over() {
     model.check(|| {
         let world = World::new(1);
         let sender = spawn(&world, |world| world.free_remotely(&[0]));
-        let adopter = spawn(&world, World::adopt);
+        let adopter = spawn(&world, |world| {
+            world.adopt();
+            // Its own inbox, without the lock, while the block may be sent on to it.
+            world.collect_inbox(1);
+        });
         let keeper = spawn(&world, |world| {
             // Idle arenas are anybody's who holds the node's lock.
             let _guard = world.node.lock();

@@ -50,6 +50,8 @@ static PART: AtomicUsize = AtomicUsize::new(0);
 static USED: [AtomicU8; WANTED / GRANULE / 8] = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
 /// By part: every granule below this one, counted from the part's first, is in use. Guarded by `LOCK`.
 static FIRST_FREE: [AtomicUsize; MAX_NODES + 2] = [const { AtomicUsize::new(0) }; MAX_NODES + 2];
+/// By part: no granule from this one on, counted from the part's first, was ever in use. Written under `LOCK`.
+static NEVER_USED: [AtomicUsize; MAX_NODES + 2] = [const { AtomicUsize::new(0) }; MAX_NODES + 2];
 static LOCK: Lock = Lock::new();
 
 /// Addresses that user space can have on the systems this runs on: 48 bits.
@@ -204,6 +206,7 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
         if run == granules {
             let start = at - granules;
             mark(first + start, granules, true);
+            NEVER_USED[part].fetch_max(at, Ordering::Relaxed);
             if start == from {
                 FIRST_FREE[part].store(at, Ordering::Relaxed);
             }
@@ -217,10 +220,11 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
 /// The first granule of the part, from that number on, that is in use now: its number and its address. Others may take and
 /// free granules meanwhile.
 pub(crate) fn used_granule(part: Part, nodes: usize, from: usize) -> Option<(usize, usize)> {
-    let in_part = PART.load(Ordering::Relaxed);
-    let first = part_index(part, nodes) * in_part;
+    let part = part_index(part, nodes);
+    let first = part * PART.load(Ordering::Relaxed);
+    let end = NEVER_USED[part].load(Ordering::Relaxed);
     let mut at = from;
-    while at < in_part {
+    while at < end {
         let granule = first + at;
         let byte = USED[granule / 8].load(Ordering::Relaxed) >> (granule % 8);
         if byte & 1 != 0 {
@@ -255,6 +259,7 @@ pub(crate) fn extend(range: &Range, more: usize) -> bool {
         return false;
     }
     mark(first, more, true);
+    NEVER_USED[part].fetch_max(end - part * in_part, Ordering::Relaxed);
     true
 }
 

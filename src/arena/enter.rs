@@ -22,20 +22,32 @@ use crate::{os, process};
 /// The calling thread's arena, held for a slow path. Dropping this ends it.
 pub(crate) struct Held {
     arena: &'static Arena,
-    ends: Ends,
-    /// The thread's own, held too while one of another node is.
-    own: Option<(&'static Arena, Ends)>,
+    /// Whether the thread's end has been, and this was borrowed from the idle ones.
+    borrowed: bool,
 }
 
-/// What becomes of an arena when a slow path ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ends {
-    /// It stays the thread's.
-    Stays,
-    /// The thread's end has been, and it was borrowed from the idle ones.
-    AfterThread,
-    /// It is one of another node, borrowed from the idle ones there.
-    Elsewhere,
+/// An arena of a named node, borrowed from the idle ones there. Dropping this gives it up.
+pub(crate) struct HeldElsewhere {
+    arena: &'static Arena,
+    /// The thread's own, held too: whoever comes in meanwhile is re-entered.
+    _own: Held,
+}
+
+impl core::ops::Deref for HeldElsewhere {
+    type Target = Arena;
+
+    fn deref(&self) -> &Arena {
+        self.arena
+    }
+}
+
+impl Drop for HeldElsewhere {
+    fn drop(&mut self) {
+        self.arena.stays_home.set(false);
+        compiler_fence(Ordering::Release);
+        self.arena.busy.set(false);
+        retire(self.arena);
+    }
 }
 
 impl core::ops::Deref for Held {
@@ -52,15 +64,9 @@ impl Drop for Held {
     fn drop(&mut self) {
         compiler_fence(Ordering::Release);
         self.arena.busy.set(false);
-        if self.ends != Ends::Stays {
-            self.arena.stays_home.set(false);
+        if self.borrowed {
             retire(self.arena);
-        }
-        if self.ends == Ends::AfterThread {
             tls::set(&tls::EXITED);
-        }
-        if let Some((arena, ends)) = self.own {
-            drop(Held { arena, ends, own: None });
         }
     }
 }
@@ -94,15 +100,15 @@ pub(crate) fn enter(base: &Config) -> Result<Held, Refusal> {
     if topology::machine().count() > 1 {
         let whereabouts = node::whereabouts();
         if whereabouts.is_none() || whereabouts != arena.seen_at.get() {
-            return Ok(hold(follow_thread(arena), Ends::Stays));
+            return Ok(hold(follow_thread(arena), false));
         }
     }
-    Ok(hold(arena, Ends::Stays))
+    Ok(hold(arena, false))
 }
 
 /// Holds an arena of that node for a slow path, whichever the calling thread's is: an idle one. It takes memory of that
 /// node only.
-pub(crate) fn enter_on(node: NodeIndex, base: &Config) -> Result<Held, Refusal> {
+pub(crate) fn enter_on(node: NodeIndex, base: &Config) -> Result<HeldElsewhere, Refusal> {
     // The thread's own first: it sets the process up, and tells whether the thread is inside already.
     let own = enter(base)?;
     if node::pool(node).is_mine() {
@@ -110,19 +116,16 @@ pub(crate) fn enter_on(node: NodeIndex, base: &Config) -> Result<Held, Refusal> 
     }
     let found = find_on(node).ok_or(Refusal::NoMemory)?;
     found.stays_home.set(true);
-    let own_ends = (own.arena, own.ends);
-    // Whoever comes in meanwhile is re-entered.
-    core::mem::forget(own);
-    let mut held = hold(found, Ends::Elsewhere);
-    held.own = Some(own_ends);
-    Ok(held)
+    found.busy.set(true);
+    compiler_fence(Ordering::Acquire);
+    Ok(HeldElsewhere { arena: found, _own: own })
 }
 
 #[inline]
-fn hold(arena: &'static Arena, ends: Ends) -> Held {
+fn hold(arena: &'static Arena, borrowed: bool) -> Held {
     arena.busy.set(true);
     compiler_fence(Ordering::Acquire);
-    Held { arena, ends, own: None }
+    Held { arena, borrowed }
 }
 
 #[cold]
@@ -141,7 +144,7 @@ fn enter_without_arena(arena: &'static Arena, base: &Config) -> Result<Held, Ref
     };
     if borrowed {
         // The word stays `ATTACHING`: whatever comes in meanwhile goes by the emergency path.
-        return Ok(hold(found, Ends::AfterThread));
+        return Ok(hold(found, true));
     }
     tls::set(found);
     // May allocate, from the arena just found.
@@ -150,7 +153,7 @@ fn enter_without_arena(arena: &'static Arena, base: &Config) -> Result<Held, Ref
         process::register_hooks();
     }
     // What the hooks allocated may have found the thread on another node, and given it another arena.
-    Ok(hold(tls::get(), Ends::Stays))
+    Ok(hold(tls::get(), false))
 }
 
 /// An arena of the node that the policy gives the thread, or of the nearest that has memory for one.
