@@ -32,6 +32,8 @@ pub(crate) struct Held {
 enum Ends {
     /// It stays the thread's.
     Stays,
+    /// Likewise, and it took memory of its own node only.
+    StayedHome,
     /// The thread's end has been, and it was borrowed from the idle ones.
     AfterThread,
     /// It is one of another node, borrowed from the idle ones there.
@@ -54,7 +56,9 @@ impl Drop for Held {
         self.arena.busy.set(false);
         if self.ends != Ends::Stays {
             self.arena.stays_home.set(false);
-            retire(self.arena);
+            if self.ends != Ends::StayedHome {
+                retire(self.arena);
+            }
         }
         if self.ends == Ends::AfterThread {
             tls::set(&tls::EXITED);
@@ -100,13 +104,21 @@ pub(crate) fn enter(base: &Config) -> Result<Held, Refusal> {
     Ok(hold(arena, Ends::Stays))
 }
 
-/// Holds an arena of that node for a slow path, whichever the calling thread's is: an idle one. It takes memory of that
-/// node only.
+/// Holds an arena of that node for a slow path, whichever the calling thread's is: an idle one, if not that. It takes
+/// memory of that node only.
 pub(crate) fn enter_on(node: NodeIndex, base: &Config) -> Result<Held, Refusal> {
     // The thread's own first: it sets the process up, and tells whether the thread is inside already.
-    let own = enter(base)?;
+    let mut own = enter(base)?;
     if node::pool(node).is_mine() {
         return Err(Refusal::Reentered);
+    }
+    if own.node() == node {
+        // Where the pool is full, the blocks that are free may be this arena's.
+        own.stays_home.set(true);
+        if own.ends == Ends::Stays {
+            own.ends = Ends::StayedHome;
+        }
+        return Ok(own);
     }
     let found = find_on(node).ok_or(Refusal::NoMemory)?;
     found.stays_home.set(true);
