@@ -181,6 +181,8 @@ fn a_large_block_that_the_threads_own_policy_has_spread_is_reused_with_its_pages
     let (cpu, _) = cpus()[0];
     // A block of a thread that has no such policy, so that the answer to that cannot serve for all.
     for interleave in [false, true] {
+        // No block is kept whose pages another thread has touched.
+        homing::entry::trim();
         thread::spawn(move || {
             run_on(cpu);
             if interleave {
@@ -196,11 +198,12 @@ fn a_large_block_that_the_threads_own_policy_has_spread_is_reused_with_its_pages
                 }
             }
             let layout = Layout::from_size_align(3 << 20, 8).unwrap();
-            let mut last = std::ptr::null_mut();
-            for round in 0..3 {
+            let (mut last, mut same) = (std::ptr::null_mut(), 0);
+            for round in 0..4 {
                 // SAFETY: the size is not 0.
                 let block = NonNull::new(unsafe { HOMING.alloc(layout) }).unwrap();
                 if block.as_ptr() == last {
+                    same += 1;
                     // SAFETY: a live block, which was full of sevens when it was freed; pages that went back read as zero.
                     let stayed =
                         (0..layout.size()).step_by(4096).all(|at| unsafe { block.add(at).read_volatile() } == 7);
@@ -211,6 +214,7 @@ fn a_large_block_that_the_threads_own_policy_has_spread_is_reused_with_its_pages
                 // SAFETY: not used any more.
                 unsafe { HOMING.dealloc(block.as_ptr(), layout) };
             }
+            assert!(same > 0, "a large block that was just freed is handed out again");
         })
         .join()
         .unwrap();
