@@ -107,20 +107,7 @@ pub(crate) fn allocate_on(node: NodeIndex, size: usize, align: usize, want_zero:
     }
     let held = enter::enter_on(node, &Config::new()).ok()?;
     let handed = match ClassId::of(size, align) {
-        Some(class) => {
-            let mut handed = held.allocate_block(class, want_zero)?;
-            if node_of(handed.block) != Some(node) {
-                // The arena has a slab of another node, from when this node's pool was full.
-                let elsewhere = handed.block;
-                let begun = held.begin_slab_at_home(class);
-                let again = begun.and_then(|()| held.allocate_block(class, want_zero));
-                drop(held);
-                // SAFETY: the block was just handed out, and to nobody else.
-                unsafe { free(elsewhere.as_ptr()) };
-                handed = again?;
-            }
-            handed
-        }
+        Some(class) => held.allocate_block_at_home(class, want_zero)?,
         None => held.allocate_large_on_node(size, align, want_zero)?,
     };
     let block = handed.block;

@@ -203,11 +203,10 @@ pub(crate) fn settle(part: Part, start: NonNull<u8>, size: usize) -> bool {
     let wanted = match part {
         Part::Spread => return false,
         Part::Node(node) => machine.id(node),
-        // A policy of the process's own (numactl) decides otherwise.
-        Part::Unbound if !os::places_by_first_touch() => return false,
         Part::Unbound => machine.id(here()),
     };
-    patrol::settle(start, size, wanted)
+    // A policy of the thread's own (numactl) decides otherwise where what is not bound lies.
+    patrol::settle(start, size, wanted, || part != Part::Unbound || os::places_by_first_touch())
 }
 
 /// Sees to it that what comes from that part of the zone lies where it is to: a part is bound once, with its pool's first

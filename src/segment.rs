@@ -385,10 +385,9 @@ impl SegmentPtr {
         header.longest_at_most.set(USABLE_SLOTS as u32);
     }
 
-    /// Counts free slots as reading as zero from now on; says how many did not.
-    pub(crate) fn mark_clean(self, first: SlotIndex, count: usize) -> usize {
-        let header = self.header();
-        header.dirty.take_range(first.get(), count) + header.aged.take_range(first.get(), count)
+    /// Counts free slots that were just given back as reading as zero from now on.
+    pub(crate) fn mark_clean(self, first: SlotIndex, count: usize) {
+        self.header().dirty.clear_range(first.get(), count);
     }
 
     /// Counts free slots as holding old data from now on.

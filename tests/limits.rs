@@ -71,6 +71,31 @@ fn freed_memory_that_waits_for_the_kernel_does_not_count_against_the_limit() {
     }
 }
 
+/// Has nodes and headers: not where the system's allocator serves.
+#[test]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+fn a_request_that_names_a_full_node_is_served_from_the_blocks_that_are_free() {
+    let _alone = alone();
+    let node = homing::home_node().expect("the kernel tells where a thread runs");
+    let layout = std::alloc::Layout::from_size_align(1000, 8).unwrap();
+    // By this thread, whose arena has the slabs then; and by one that has ended, from which an arena is at rest.
+    for by_another in [false, true] {
+        let all = if by_another { thread::spawn(|| take_all(1000)).join().unwrap() } else { take_all(1000) };
+        let (kept, freed): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(index, _)| index % 2 == 0);
+        let free = freed.len();
+        drop(freed);
+        // The last blocks that were freed are on their way yet.
+        homing::thread_cleanup();
+        let served: Vec<_> = (0..free).map_while(|_| homing::alloc_on_node(layout, node).ok()).collect();
+        assert!(served.len() >= free * 9 / 10, "{free} blocks of the node are free, {} were to be had", served.len());
+        for block in served {
+            // SAFETY: a live block of that layout, not used any more.
+            unsafe { homing::dealloc_from_node(block, layout, node) }.unwrap();
+        }
+        drop(kept);
+    }
+}
+
 #[test]
 fn threads_without_an_arena_yet_are_held_to_the_limit_too() {
     let _alone = alone();

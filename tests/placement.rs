@@ -171,6 +171,56 @@ fn a_thread_that_moves_to_another_node_is_given_that_nodes_memory_and_is_never_p
     .unwrap();
 }
 
+/// What is not bound lies where the thread's memory policy (set_mempolicy(2), numactl(8)) says: a large block that is
+/// handed out again is not to be given back to the kernel each time since its pages are not where the thread runs.
+#[test]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+fn a_large_block_that_the_threads_own_policy_has_spread_is_reused_with_its_pages() {
+    const MPOL_INTERLEAVE: i32 = 3;
+    let _alone = alone();
+    let (cpu, _) = cpus()[0];
+    // A block of a thread that has no such policy, so that the answer to that cannot serve for all.
+    for interleave in [false, true] {
+        // No block is kept whose pages another thread has touched.
+        homing::entry::trim();
+        thread::spawn(move || {
+            run_on(cpu);
+            if interleave {
+                let mask = nodes().iter().fold([0_u64; 16], |mut mask, node| {
+                    mask[usize::from(node.number()) / 64] |= 1 << (node.number() % 64);
+                    mask
+                });
+                // SAFETY: the mask is as long as is said.
+                let answer = unsafe { libc::syscall(libc::SYS_set_mempolicy, MPOL_INTERLEAVE, &raw const mask, 1024) };
+                // Where the kernel has no nodes, or a filter is in the way, there is nothing to see.
+                if answer != 0 {
+                    return;
+                }
+            }
+            let layout = Layout::from_size_align(3 << 20, 8).unwrap();
+            let (mut last, mut same) = (std::ptr::null_mut(), 0);
+            for round in 0..4 {
+                // SAFETY: the size is not 0.
+                let block = NonNull::new(unsafe { HOMING.alloc(layout) }).unwrap();
+                if block.as_ptr() == last {
+                    same += 1;
+                    // SAFETY: a live block, which was full of sevens when it was freed; pages that went back read as zero.
+                    let stayed =
+                        (0..layout.size()).step_by(4096).all(|at| unsafe { block.add(at).read_volatile() } == 7);
+                    assert!(stayed, "interleaved: {interleave}, round {round}: pages went back to the kernel");
+                }
+                fill(block, layout.size());
+                last = block.as_ptr();
+                // SAFETY: not used any more.
+                unsafe { HOMING.dealloc(block.as_ptr(), layout) };
+            }
+            assert!(same > 0, "a large block that was just freed is handed out again");
+        })
+        .join()
+        .unwrap();
+    }
+}
+
 /// Blocks on their way from one thread to the next.
 struct Batch(Vec<(usize, Layout)>);
 

@@ -92,3 +92,52 @@ fn blocks_of_threads_that_have_ended_go_back_when_another_thread_frees_them() {
     let stats = homing::stats();
     assert!(stats.used <= 2 << 20 && stats.dirty == 0, "{stats:?}");
 }
+
+/// A thread frees all that another one has allocated, which then goes on doing only the one thing, and comes to no refill.
+fn comes_home_while(what: &str, go_on: impl Fn()) {
+    let _alone = alone();
+    let blocks: Vec<_> = take(1000);
+    // What the other thing needs is there.
+    go_on();
+    assert!(homing::stats().used >= ALL, "{what}");
+    thread::spawn(move || drop(blocks)).join().expect("it does not panic");
+    go_on();
+    let stats = homing::stats();
+    assert!(stats.used <= 8 << 20 && stats.dirty == 0, "{what}: what others have freed did not come home: {stats:?}");
+    entry::trim();
+}
+
+#[test]
+fn a_thread_that_frees_each_small_block_before_the_next_takes_its_own_back() {
+    comes_home_while("small blocks in turn", || {
+        for seed in 0..10_000 {
+            drop(Held::<Direct>::take(40, 8, seed));
+        }
+    });
+}
+
+#[test]
+fn a_thread_that_has_only_large_blocks_takes_its_small_ones_back() {
+    comes_home_while("large blocks in turn", || {
+        for seed in 0..100 {
+            drop(Held::<Direct>::take(300_000, 8, seed));
+        }
+    });
+}
+
+#[test]
+fn a_thread_that_only_frees_takes_its_own_blocks_back() {
+    comes_home_while("frees of others' blocks", || {
+        // Of a class that nothing else has, by a thread that lives on.
+        let (say, hear) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let other = thread::spawn(move || {
+            let blocks: Vec<_> = (0..1000).map(|seed| Held::<Direct>::take(3000, 8, seed)).collect();
+            say.send(blocks).expect("the test listens");
+            let _ = wait.recv();
+        });
+        drop(hear.recv().expect("the thread says"));
+        drop(done);
+        other.join().expect("it does not panic");
+    });
+}

@@ -38,3 +38,31 @@ fn nothing_can_be_read_behind_the_old_end_of_a_block_that_grew() {
     let _alone = alone();
     zeroing::when_a_block_grows::<Direct>();
 }
+
+#[test]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+fn the_end_that_a_block_gives_up_by_shrinking_is_cleared() {
+    use std::alloc::{GlobalAlloc, Layout};
+    use std::ptr::NonNull;
+
+    use common::pattern;
+
+    let _alone = alone();
+    // Runs, and a mapping.
+    for (size, less) in [(512 << 10, 200 << 10), (2 << 20, 1 << 20), (5 << 20, 3 << 20)] {
+        let layout = Layout::from_size_align(size, 8).unwrap();
+        // SAFETY: the size is not 0.
+        let block = NonNull::new(unsafe { HOMING.alloc(layout) }).unwrap();
+        // SAFETY: a live block of that size.
+        unsafe { block.write_bytes(0xA5, size) };
+        // SAFETY: the block is the test's.
+        let shrunk = unsafe { HOMING.realloc(block.as_ptr(), layout, less) };
+        assert_eq!(shrunk, block.as_ptr(), "{size} bytes to {less}: a shorter run or mapping stays where it is");
+        let first_free = less.next_multiple_of(64 << 10);
+        // SAFETY: what a run or a mapping gives up stays mapped, and nobody else is there to be handed it.
+        let first = unsafe { pattern::first_not_zero(block, first_free, size) };
+        assert_eq!(first, None, "{size} bytes to {less}: what was given up can be read");
+        // SAFETY: a live block of that layout, not used any more.
+        unsafe { HOMING.dealloc(shrunk, Layout::from_size_align(less, 8).unwrap()) };
+    }
+}

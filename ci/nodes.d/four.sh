@@ -15,6 +15,7 @@ guest() {
     done
     preloaded limit HOMING_POLICY=prefer:2 HOMING_POOL_LIMIT=8M place
     preloaded limit-fail HOMING_OVERFLOW=fail HOMING_POLICY=prefer:2 HOMING_POOL_LIMIT=8M place
+    preloaded limit-interleave HOMING_POLICY=interleave HOMING_POOL_LIMIT=8M place
     workloads
     preloaded large-local HOMING_LARGE=local life large place
     preloaded large-interleave HOMING_LARGE=interleave life large place
@@ -25,6 +26,7 @@ guest() {
     # Rust programs that place memory by themselves: they are in `examples` and `tests` of ci/nodes.
     run vectors node_vec
     run placement placement --test-threads=1
+    run spill-tests spill --test-threads=1
 }
 
 checks() {
@@ -36,6 +38,7 @@ checks() {
     holds prefer:9 "HOMING_POLICY=prefer:9, a node that is not there: as local" 'home >= 0.99'
     lines prefer:9 "and it is said once" 'prefer:9 is ignored' 1 1
     holds limit "a full pool spills to the nearest" 'node2 > 0.1 && node2 < 0.9 && node1 > node0'
+    holds limit-interleave "a full pool that is spread spills to the first node too" 'node0 > 0.3'
     lines limit-fail "a full pool fails requests where the setting says so (place aborts)" 'ended: 134$' 1 1
     for kind in churn pairs migrated rebirth table large build; do
         holds $kind "life $kind: memory lies at home" 'home >= 0.99'
@@ -52,4 +55,5 @@ checks() {
     lines rust "a Rust program has memory on no other node" 'homing: node [013]' 0 0
     lines vectors "a vector on each node lies there" '^node [0-3]: .*; 1954 of 1954 pages lie there' 4 4
     ends placement "tests of placement"
+    ends spill-tests "tests of full pools"
 }

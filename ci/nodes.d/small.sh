@@ -14,7 +14,11 @@ guest() {
     preloaded spill overfill spill 1
     # Large blocks have a home too: by default they lie where they are first touched.
     preloaded return HOMING_LARGE=local overfill return 1
+    preloaded shared HOMING_LARGE=local overfill shared 1
     preloaded bind HOMING_POLICY=bind overfill bind 1
+    preloaded rest HOMING_POLICY=bind overfill rest 0 60
+    preloaded less HOMING_POLICY=bind overfill rest 0 40
+    preloaded pool HOMING_POLICY=bind HOMING_POOL_SIZE=200M overfill bind 1
 }
 
 checks() {
@@ -23,7 +27,13 @@ checks() {
     holds spill/anew "once all is freed, memory lies at home again" 'failed == 0 && home >= 0.99'
     holds return/spilled "a node that others have filled: no request fails" 'failed == 0 && home < 0.5'
     holds return/returned "once the others are gone, what is in use comes home" 'home >= 0.99'
+    holds shared/spilled "likewise before a child is forked" 'failed == 0 && home < 0.5'
+    holds shared/returned "a page that a child shares stays away alone" 'home >= 0.99 && away > 0'
     holds bind/bound "HOMING_POLICY=bind: null and ENOMEM once the node is full" 'null == 1 && enomem == 1 && part > 0.5'
     holds bind/bound "HOMING_POLICY=bind: all of it lies on the node" 'bytes > 0 && away == 0'
     holds bind/anew "HOMING_POLICY=bind: once all is freed, there is memory again" 'failed == 0 && away == 0'
+    holds rest/rest "HOMING_POLICY=bind: ENOMEM where others have left the node 60 MiB" 'enomem == 1 && away == 0'
+    holds less/rest "HOMING_POLICY=bind: likewise 40 MiB, what was left before being no promise" 'enomem == 1 && away == 0'
+    lines pool "HOMING_POOL_SIZE=200M with HOMING_POLICY=bind: it is said where a node has less" 'POOL_SIZE is not met' 1 1
+    holds pool/bound "and ENOMEM, all of it on the node" 'null == 1 && enomem == 1 && away == 0'
 }

@@ -26,14 +26,16 @@ pub(crate) struct Held {
     borrowed: bool,
 }
 
-/// An arena of a named node, borrowed from the idle ones there. Dropping this gives it up.
-pub(crate) struct HeldElsewhere {
+/// An arena of a named node: the thread's own, or one borrowed from the idle ones there. It takes memory of that node only
+/// for as long as this is held.
+pub(crate) struct HeldOn {
     arena: &'static Arena,
-    /// The thread's own, held too: whoever comes in meanwhile is re-entered.
+    borrowed: bool,
+    /// The thread's own, held in any case: whoever comes in meanwhile is re-entered.
     _own: Held,
 }
 
-impl core::ops::Deref for HeldElsewhere {
+impl core::ops::Deref for HeldOn {
     type Target = Arena;
 
     fn deref(&self) -> &Arena {
@@ -41,12 +43,14 @@ impl core::ops::Deref for HeldElsewhere {
     }
 }
 
-impl Drop for HeldElsewhere {
+impl Drop for HeldOn {
     fn drop(&mut self) {
         self.arena.stays_home.set(false);
-        compiler_fence(Ordering::Release);
-        self.arena.busy.set(false);
-        retire(self.arena);
+        if self.borrowed {
+            compiler_fence(Ordering::Release);
+            self.arena.busy.set(false);
+            retire(self.arena);
+        }
     }
 }
 
@@ -106,19 +110,21 @@ pub(crate) fn enter(base: &Config) -> Result<Held, Refusal> {
     Ok(hold(arena, false))
 }
 
-/// Holds an arena of that node for a slow path, whichever the calling thread's is: an idle one. It takes memory of that
-/// node only.
-pub(crate) fn enter_on(node: NodeIndex, base: &Config) -> Result<HeldElsewhere, Refusal> {
+/// Holds an arena of that node for a slow path, whichever the calling thread's is: an idle one, if not that. It takes
+/// memory of that node only.
+pub(crate) fn enter_on(node: NodeIndex, base: &Config) -> Result<HeldOn, Refusal> {
     // The thread's own first: it sets the process up, and tells whether the thread is inside already.
     let own = enter(base)?;
     if node::pool(node).is_mine() {
         return Err(Refusal::Reentered);
     }
-    let found = find_on(node).ok_or(Refusal::NoMemory)?;
-    found.stays_home.set(true);
-    found.busy.set(true);
+    // Where the pool is full, the blocks that are free may be the thread's own arena's.
+    let borrowed = own.node() != node;
+    let arena = if borrowed { find_on(node).ok_or(Refusal::NoMemory)? } else { own.arena };
+    arena.stays_home.set(true);
+    arena.busy.set(true);
     compiler_fence(Ordering::Acquire);
-    Ok(HeldElsewhere { arena: found, _own: own })
+    Ok(HeldOn { arena, borrowed, _own: own })
 }
 
 #[inline]

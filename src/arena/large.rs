@@ -197,12 +197,13 @@ impl Arena {
         part: Part,
     ) -> Option<Handed> {
         free_deferred();
-        self.look_after();
-        self.collect_inbox(None);
         if node::pool(self.node()).is_mine() {
             let block = NonNull::new(emergency::allocate(size, align))?;
             return Some(Handed { block, is_zero: true });
         }
+        // A thread that allocates only large blocks comes to no refill.
+        self.look_after();
+        self.collect_inbox(None);
         let want_zero = want_zero || config::current().zero != Zero::Off;
         if size <= MAX_RUN && align <= MAX_RUN_ALIGN {
             let slots = size.max(1).div_ceil(SLOT);
@@ -262,7 +263,10 @@ impl Arena {
             self.count_reused(kept.length());
             return hand_out_kept(kept, size, want_zero);
         }
+        // Where another pool serves, its memory is meant.
+        let part_in = |node| if matches!(part, Part::Node(_)) { node::part_of(node) } else { part };
         let begin = |pool: &Locked| {
+            let part = part_in(pool.node());
             if let Some(kept) = pool.reuse_mapping(length, align, part) {
                 pool.count_large(kept.length());
                 return Some((pool.node(), Some(kept)));
@@ -273,8 +277,7 @@ impl Arena {
         if let Some(kept) = kept {
             return hand_out_kept(kept, size, want_zero);
         }
-        // Another pool may have served: then its memory is meant.
-        let part = if matches!(part, Part::Node(_)) { node::part_of(node) } else { part };
+        let part = part_in(node);
         let nodes = topology::machine().count();
         let pool = node::pool(node);
         let Some(mapping) = Mapping::map(length, align, part, nodes, Some(node)) else {

@@ -12,6 +12,7 @@ use crate::os;
 use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::{CLASSES, ClassId};
 use crate::slab::{Block, Shape, Slab, State, double_free};
+use crate::topology::NodeIndex;
 
 /// How many bytes of blocks are carved at a time: about a page.
 const CARVE: usize = 4096;
@@ -96,7 +97,7 @@ impl Arena {
             if let Some(refill) = self.refill_from_current(class, want_zero) {
                 return Some(refill);
             }
-            if let Some(slab) = self.partial[class.index()].get() {
+            if let Some(slab) = self.find_partial(class, self.only_node()) {
                 self.unlink_partial(slab);
                 self.make_current(slab);
                 continue;
@@ -149,29 +150,44 @@ impl Arena {
         self.in_pool_or_nearest(|pool| self.begin_slab(class, pool)).map(|()| None)
     }
 
-    /// Puts the class's current slab aside and begins one of the arena's own node. `None` where there is no memory for it
-    /// there.
-    pub(crate) fn begin_slab_at_home(&self, class: ClassId) -> Option<()> {
-        if let Some(slab) = self.current[class.index()].take() {
-            let (mut waiting, mut next) = (0, self.list(class).get());
-            while let Some(block) = next {
-                waiting += 1;
-                next = block.next();
-            }
-            if let Some(first) = self.list(class).take() {
-                let listed = &self.listed[class.index()];
-                listed.set(listed.get().wrapping_sub(u64::from(waiting)));
-                let _ = slab.give_back(first, waiting);
-            }
-            self.link_partial(slab);
-            if slab.out() == 0 {
-                self.give_up(slab, None);
-            }
+    /// As [`allocate_block`](Self::allocate_block), by an arena that stays home.
+    pub(crate) fn allocate_block_at_home(&self, class: ClassId, want_zero: bool) -> Option<Handed> {
+        debug_assert!(self.stays_home.get());
+        // From when the node's pool was full, the arena may have a slab of another node.
+        if let Some(slab) = self.current[class.index()].get().filter(|slab| slab.node() != self.node()) {
+            self.put_aside(slab);
         }
-        if node::pool(self.node()).is_mine() {
-            return None;
+        self.allocate_block(class, want_zero)
+    }
+
+    /// Makes the current slab a partial one: the arena's list, all of which is its blocks, becomes its own.
+    fn put_aside(&self, slab: Slab) {
+        let class = slab.class();
+        self.current[class.index()].set(None);
+        if let Some(first) = self.list(class).take() {
+            let waiting = 1 + core::iter::successors(first.next(), |block| block.next()).count();
+            let listed = &self.listed[class.index()];
+            // Wrapping: the list may have been counted by the arena it came from.
+            listed.set(listed.get().wrapping_sub(waiting as u64));
+            let _ = slab.give_back(first, waiting as u32);
         }
-        self.begin_slab(class, &node::pool(self.node()).lock())
+        self.link_partial(slab);
+    }
+
+    /// The first of the class's partial slabs; where only those of a node will do, the first of these.
+    #[inline]
+    fn find_partial(&self, class: ClassId, only: Option<NodeIndex>) -> Option<Slab> {
+        let mut next = self.partial[class.index()].get();
+        while let Some(slab) = next.filter(|slab| only.is_some_and(|node| slab.node() != node)) {
+            next = slab.links().0.get();
+        }
+        next
+    }
+
+    /// The node whose slabs alone will do, if there is one.
+    #[inline]
+    fn only_node(&self) -> Option<NodeIndex> {
+        self.stays_home.get().then(|| self.node())
     }
 
     fn begin_slab(&self, class: ClassId, pool: &Locked) -> Option<()> {
@@ -213,13 +229,14 @@ impl Arena {
         let index = class.index();
         for other in idle::some(pool, IDLE_LOOKED_AT) {
             other.collect_inbox(Some(pool));
-            if let Some(slab) = other.partial[index].get() {
+            if let Some(slab) = other.find_partial(class, self.only_node()) {
                 other.unlink_partial(slab);
                 self.own(slab);
                 self.make_current(slab);
                 return Some(None);
             }
-            let Some(slab) = other.current[index].get() else { continue };
+            let fits = |slab: &Slab| self.only_node().is_none_or(|node| slab.node() == node);
+            let Some(slab) = other.current[index].get().filter(fits) else { continue };
             let list = other.list(class).take();
             if list.is_some() || !slab.is_used_up() {
                 other.current[index].set(None);
@@ -379,6 +396,10 @@ impl Arena {
     #[inline(never)]
     fn look_at_clock(&self) {
         self.refills.set(0);
+        // Re-entered (by a signal handler) in the middle of what the pool's lock guards.
+        if node::pool(self.node.get()).is_mine() {
+            return;
+        }
         let delay = config::current().purge_delay_ms.min(LONGEST_DELAY);
         let now = os::now_ms();
         if now.wrapping_sub(self.looked_after_at.get()) < (delay / 2).max(1) {

@@ -175,9 +175,14 @@ fn bring_slot_home(start: usize, home: i32) -> bool {
 }
 
 /// Sees to it that memory which was used before is where it is to be: if a sample of its pages lies on another node than
-/// `wanted`, all of them go back to the kernel, so that they are touched anew. True where that was done, and all of it is
-/// zero.
-pub(crate) fn settle(start: core::ptr::NonNull<u8>, size: usize, wanted: topology::NodeId) -> bool {
+/// `wanted`, all of them go back to the kernel, so that they are touched anew, if `helps` says that this helps. True where
+/// that was done, and all of it is zero.
+pub(crate) fn settle(
+    start: core::ptr::NonNull<u8>,
+    size: usize,
+    wanted: topology::NodeId,
+    helps: impl Fn() -> bool,
+) -> bool {
     const SAMPLE: usize = 16;
     if shortfalls::residence_refused() {
         return false;
@@ -193,5 +198,5 @@ pub(crate) fn settle(start: core::ptr::NonNull<u8>, size: usize, wanted: topolog
     }
     let away = nodes.iter().any(|node| *node >= 0 && *node != i32::from(wanted.number()));
     // SAFETY: callers pass a committed block that nobody uses.
-    away && unsafe { os::purge(start, size) }
+    away && helps() && unsafe { os::purge(start, size) }
 }

@@ -45,11 +45,7 @@ impl Locked {
         // Not dirty: they have no pages, or those that were obtained before there were no more.
         // SAFETY: the slots were just taken, and nobody uses them.
         let clean = unsafe { os::purge(slots.start(), count * SLOT) };
-        self.give_slots(slots.segment, slots.first, count);
-        if clean && zone::outlier_of_segment(slots.segment.start()).is_none() {
-            let inner = self.inner();
-            inner.dirty_slots.set(inner.dirty_slots.get() - slots.segment.mark_clean(slots.first, count));
-        }
+        self.take_back(slots.segment, slots.first, count, clean);
         None
     }
 
@@ -111,12 +107,21 @@ impl Locked {
 
     /// Takes adjacent slots back. Their owner words say `FREE` already.
     pub(crate) fn give_slots(&self, segment: SegmentPtr, first: SlotIndex, count: usize) {
+        self.take_back(segment, first, count, false);
+    }
+
+    /// The same for slots that may read as zero.
+    fn take_back(&self, segment: SegmentPtr, first: SlotIndex, count: usize, clean: bool) {
         debug_assert_eq!(segment.node(), self.node(), "slots go home to their own node");
         let inner = self.inner();
         let was_full = segment.free_slots() == 0;
         segment.give_slots(first, count);
         inner.used_slots.set(inner.used_slots.get() - count);
-        inner.dirty_slots.set(inner.dirty_slots.get() + count);
+        if clean {
+            segment.mark_clean(first, count);
+        } else {
+            inner.dirty_slots.set(inner.dirty_slots.get() + count);
+        }
         if was_full {
             self.list_first(segment);
         }

@@ -6,7 +6,6 @@ use core::ptr::{self, NonNull};
 use super::keeping_errno;
 use crate::os::fault::{self, Call};
 use crate::os::{Binding, MAX_NODES, NodeMask};
-use crate::sync::{AtomicU8, Ordering};
 
 // linux/mempolicy.h
 const MPOL_DEFAULT: i32 = 0;
@@ -103,23 +102,15 @@ fn call_move_pages(addresses: &[usize], wanted: Option<&[i32]>, nodes: &mut [i32
     })
 }
 
-/// Whether a page that is touched for the first time lies on the toucher's node, if it is not bound: unless the process
-/// was given a memory policy of its own (set_mempolicy(2), numactl(8)). Asked once.
+/// Whether a page that the calling thread touches first lies on its node, if it is not bound: unless the thread was given
+/// a memory policy of its own (set_mempolicy(2), numactl(8)).
 pub(crate) fn places_by_first_touch() -> bool {
-    const UNKNOWN: u8 = 0;
-    const YES: u8 = 1;
-    const NO: u8 = 2;
-    static KNOWN: AtomicU8 = AtomicU8::new(UNKNOWN);
-    if KNOWN.load(Ordering::Relaxed) == UNKNOWN {
-        let mut mode = 0_i32;
-        let nothing = ptr::null_mut::<u64>();
-        let (mask_bits, flags): (usize, c_long) = (0, 0);
-        // SAFETY: the mode is writable; no mask and no address are asked for.
-        let answer = keeping_errno(|| unsafe {
-            libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, nothing, mask_bits, nothing, flags)
-        });
-        let local = answer != 0 || mode == MPOL_DEFAULT || mode == MPOL_LOCAL;
-        KNOWN.store(if local { YES } else { NO }, Ordering::Relaxed);
-    }
-    KNOWN.load(Ordering::Relaxed) == YES
+    let mut mode = 0_i32;
+    let nothing = ptr::null_mut::<u64>();
+    let (mask_bits, flags): (usize, c_long) = (0, 0);
+    // SAFETY: the mode is writable; no mask and no address are asked for.
+    let answer = keeping_errno(|| unsafe {
+        libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, nothing, mask_bits, nothing, flags)
+    });
+    answer != 0 || mode == MPOL_DEFAULT || mode == MPOL_LOCAL
 }
