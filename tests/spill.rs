@@ -40,12 +40,13 @@ fn run_on(cpu: usize) {
     }
 }
 
-/// What a thread on that CPU can have of half as much again as a pool may hold. The thread has ended.
+/// What a thread on that CPU can have of half as much again as a pool may hold, and a few blocks more, so that the last
+/// slab has room. The thread has ended.
 fn overfill(cpu: usize, layout: Layout) -> Vec<Block> {
     let take = move || {
         run_on(cpu);
         // SAFETY: the size is not 0.
-        let blocks = (0..LIMIT * 3 / 2 / layout.size()).map(|_| unsafe { HOMING.alloc(layout) });
+        let blocks = (0..LIMIT * 3 / 2 / layout.size() + 10).map(|_| unsafe { HOMING.alloc(layout) });
         // SAFETY: live blocks.
         let named = blocks.map_while(|block| (!block.is_null()).then(|| (block as usize, unsafe { node_of(block) })));
         named.collect()
@@ -128,17 +129,22 @@ fn a_request_that_names_a_node_finds_the_nodes_free_blocks_behind_slabs_of_other
     for cpu in [here, there] {
         on(cpu, || {
             let layout = Layout::from_size_align(1000, 8).unwrap();
-            // Which fills the node, and goes on elsewhere; so that the arena has slabs of both.
-            let all = overfill(there, layout);
+            // Which fills the node, and goes on elsewhere; so that the arena has slabs of both with free blocks, the other
+            // node's first.
             let mut turn = 0;
-            let is_freed = |(_, lies): &Block| {
+            let (freed, kept): (Vec<_>, Vec<_>) = overfill(there, layout).into_iter().partition(|_| {
                 turn += 1;
-                *lies == Some(node) && turn % 2 == 0
-            };
-            let (freed, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(is_freed);
-            let many = freed.len();
-            free(freed, layout);
-            homing::thread_cleanup();
+                turn % 2 == 0
+            });
+            let (freed_there, freed_elsewhere): (Vec<_>, Vec<_>) =
+                freed.into_iter().partition(|(_, lies)| *lies == Some(node));
+            let many = freed_there.len();
+            for freed in [freed_there, freed_elsewhere] {
+                free(freed, layout);
+                homing::thread_cleanup();
+                // The arena takes them back now: what came last it would use first.
+                entry::trim();
+            }
             for round in 0..3 {
                 let again = take_on(node, layout, many);
                 let found = again.len();
