@@ -360,6 +360,9 @@ impl Arena {
         }
         match slab.state() {
             State::Current => self.all_came_back(slab),
+            // The last one of its class stays until the arena is tidied: blocks that come and go in turn would begin and
+            // give up a slab each time.
+            State::Partial if slab.links().0.get().is_none() && slab.links().1.get().is_none() => {}
             State::Partial => self.give_up(slab, pool),
             State::Parked => {
                 slab.unpark();
