@@ -15,6 +15,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #include "kernel.h"
 
@@ -138,7 +139,8 @@ static void come_back(bool shared)
     while (taken > 0) munmap(chunks[--taken], CHUNK);
     malloc_trim(0);
     tell("returned", "");
-    if (child) kill(child, SIGKILL);
+    /* Waited for, so that its memory is there for the next program. */
+    if (child && (kill(child, SIGKILL) || waitpid(child, NULL, 0) != child)) fail("the child");
     /* None of it was lost on the way. */
     for (size_t i = 0; i < count; i++)
         for (size_t at = 0; at < blocks[i].size; at++)

@@ -287,7 +287,7 @@ impl Arena {
         node::bind_part(part, mapping.outside_zone());
         let pool = pool.lock();
         let provide = || part == Part::Unbound || pool.provide(mapping.block(), length);
-        let provided = provide() || pool.purge_all() && provide();
+        let provided = provide() || pool.purge_for_want() && provide();
         if !provided {
             pool.end_mapping(length);
             drop(pool);

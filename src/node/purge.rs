@@ -33,14 +33,14 @@ impl Locked {
         }
         let most = (inner.used_slots.get() * SLOT / DIRTY_PART).clamp(DIRTY_LEAST, DIRTY_MOST);
         if inner.dirty_slots.get() * SLOT > most + config::current().pool_size {
-            self.purge_slots(false);
+            self.purge_slots(false, config::current().pool_size);
         }
         let now = os::now_ms();
         if now.wrapping_sub(inner.aged_at.get()) < (delay / 2).max(1) {
             return;
         }
         inner.aged_at.set(now);
-        self.purge_slots(true);
+        self.purge_slots(true, config::current().pool_size);
         let mut next = inner.segments.get();
         while let Some(segment) = next {
             segment.age();
@@ -53,13 +53,18 @@ impl Locked {
     pub(crate) fn purge_all(&self) -> bool {
         let kept = self.inner().kept_bytes.get();
         self.drop_kept_before(u64::MAX);
-        self.purge_slots(false) > 0 || kept > 0
+        self.purge_slots(false, config::current().pool_size) > 0 || kept > 0
     }
 
-    /// Purges free slots, down to what the pool is to keep; gives how many.
-    fn purge_slots(&self, only_aged: bool) -> usize {
+    /// Likewise, and what the pool was to keep too: for a request that the node has no memory for otherwise.
+    pub(crate) fn purge_for_want(&self) -> bool {
+        self.purge_all() | (self.purge_slots(false, 0) > 0)
+    }
+
+    /// Purges free slots, down to so many bytes in use and free that the pool is to keep; gives how many.
+    fn purge_slots(&self, only_aged: bool, keep: usize) -> usize {
         let inner = self.inner();
-        let keep = config::current().pool_size.div_ceil(SLOT);
+        let keep = keep.div_ceil(SLOT);
         let may_go = (inner.used_slots.get() + inner.dirty_slots.get()).saturating_sub(keep);
         let mut left = may_go.min(inner.dirty_slots.get());
         let mut purged = 0;

@@ -32,7 +32,7 @@ impl Locked {
     pub(crate) fn take_slots(&self, count: usize, align: usize) -> Option<Slots> {
         self.find_slots(count, align).and_then(|slots| self.provided(slots, count)).or_else(|| {
             // Strict binding: what waits to go back to the kernel may be what is wanting.
-            let again = is_strict() && self.purge_all();
+            let again = is_strict() && self.purge_for_want();
             again.then(|| self.find_slots(count, align)).flatten().and_then(|slots| self.provided(slots, count))
         })
     }
