@@ -20,13 +20,30 @@ use crate::zone::{self, Outlier, Part};
 /// never be served (`align` no power of two, more than `isize::MAX` bytes). A size of 0 gives the least block.
 #[inline(always)]
 pub(crate) fn allocate(size: usize, align: usize, base: &Config) -> *mut u8 {
+    // One path without a jump for what most requests are.
+    if align <= 8
+        && let Some(class) = ClassId::of_narrow_8(size)
+    {
+        return pop_or_refill(class, base);
+    }
+    allocate_wide(size, align, base)
+}
+
+#[inline(always)]
+fn pop_or_refill(class: ClassId, base: &Config) -> *mut u8 {
+    match tls::get().pop(class) {
+        Some(block) => block.pointer().as_ptr(),
+        None => allocate_listed::<false>(class, base),
+    }
+}
+
+/// What [`allocate`] does for larger sizes and alignments.
+#[inline(never)]
+extern "C" fn allocate_wide(size: usize, align: usize, base: &Config) -> *mut u8 {
     if align <= 16
         && let Some(class) = if align <= 8 { ClassId::of_8(size) } else { ClassId::of_16(size) }
     {
-        return match tls::get().pop(class) {
-            Some(block) => block.pointer().as_ptr(),
-            None => allocate_listed::<false>(class, base),
-        };
+        return pop_or_refill(class, base);
     }
     allocate_slow(size, align, base)
 }
@@ -54,7 +71,7 @@ pub(crate) extern "C" fn allocate_listed<const FOR_C: bool>(class: ClassId, base
     }
 }
 
-/// What [`allocate`] does for all larger sizes.
+/// What [`allocate`] does for sizes and alignments that are not looked up.
 #[cold]
 #[inline(never)]
 pub(crate) extern "C" fn allocate_slow(size: usize, align: usize, base: &Config) -> *mut u8 {
@@ -64,7 +81,7 @@ pub(crate) extern "C" fn allocate_slow(size: usize, align: usize, base: &Config)
 /// As [`allocate`], all of the `size` bytes zero.
 #[inline]
 pub(crate) fn allocate_zeroed(size: usize, align: usize, base: &Config) -> *mut u8 {
-    let class = if align <= 16 { ClassId::of_16(size) } else { None };
+    let class = if align <= 16 { ClassId::of_narrow_16(size) } else { None };
     if let Some(block) = class.and_then(|class| tls::get().pop(class)) {
         // SAFETY: the class's blocks are at least `size` bytes long.
         unsafe { block.pointer().write_bytes(0, size) };

@@ -12,9 +12,6 @@ pub(crate) const CLASSES: usize = 68;
 /// The largest block that a slab holds, in bytes.
 pub(crate) const MAX_BLOCK: usize = 64 << 10;
 
-/// The largest request, in bytes, whose class is looked up in a table on the fast path.
-pub(crate) const MAX_FAST: usize = 16 << 10;
-
 /// A size class: an index below [`CLASSES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
@@ -42,7 +39,6 @@ const SIZES: [u32; CLASSES] = {
     sizes
 };
 const _: () = assert!(SIZES[CLASSES - 1] as usize == MAX_BLOCK);
-const _: () = assert!(SIZES[59] as usize == MAX_FAST);
 
 /// Requests to so many bytes are looked up in units of 8 or 16, larger ones in units of `WIDE`, which all classes beyond
 /// are multiples of: so the table is a few lines of the cache.
@@ -50,7 +46,7 @@ const NARROW: usize = 2048;
 const WIDE: usize = 512;
 const _: () = assert!(SIZES[47] as usize == NARROW && SIZES[48] as usize == NARROW + WIDE);
 
-/// The class of each size to [`MAX_FAST`] among the classes that are multiples of `UNIT`: see `place`.
+/// The class of each size to [`MAX_BLOCK`] among the classes that are multiples of `UNIT`: see `place`.
 const fn table<const UNIT: usize, const LENGTH: usize>() -> [u8; LENGTH] {
     let mut table = [0; LENGTH];
     let mut at = 0;
@@ -67,37 +63,43 @@ const fn table<const UNIT: usize, const LENGTH: usize>() -> [u8; LENGTH] {
 }
 
 const fn length(unit: usize) -> usize {
-    NARROW / unit + (MAX_FAST - NARROW) / WIDE + 1
+    NARROW / unit + (MAX_BLOCK - NARROW) / WIDE + 1
 }
 
 static BY_8: [u8; length(8)] = table::<8, { length(8) }>();
 static BY_16: [u8; length(16)] = table::<16, { length(16) }>();
 
-/// Where a size stands in the table of that unit; `None` beyond [`MAX_FAST`].
+/// Where a size stands in the table of that unit; `None` beyond [`MAX_BLOCK`].
 #[inline(always)]
 fn place(size: usize, unit: usize) -> Option<usize> {
     if size <= NARROW {
         return Some(size.wrapping_add(unit - 1) / unit);
     }
-    (size <= MAX_FAST).then(|| size.div_ceil(WIDE) + NARROW / unit - NARROW / WIDE)
+    (size <= MAX_BLOCK).then(|| size.div_ceil(WIDE) + NARROW / unit - NARROW / WIDE)
 }
 
 impl ClassId {
-    /// The class of a request of `size` bytes aligned to at most 8, if it is at most [`MAX_FAST`].
+    /// The class of a request of `size` bytes aligned to at most 8, if it is at most [`MAX_BLOCK`].
     #[inline(always)]
     pub(crate) fn of_8(size: usize) -> Option<Self> {
         // SAFETY: `place` gives places in the table only.
         place(size, 8).map(|place| ClassId(unsafe { *BY_8.get_unchecked(place) }))
     }
 
-    /// The class of a request of `size` bytes aligned to at most 16, if it is at most [`MAX_FAST`].
+    /// The class of a request of `size` bytes aligned to at most 16, if it is at most [`MAX_BLOCK`].
     #[inline(always)]
     pub(crate) fn of_16(size: usize) -> Option<Self> {
         // SAFETY: as in `of_8`.
         place(size, 16).map(|place| ClassId(unsafe { *BY_16.get_unchecked(place) }))
     }
 
-    /// The same, if the size is among those that are looked up in units of 16.
+    /// As [`of_8`](Self::of_8), if the size is among those that are looked up in units of 8.
+    #[inline(always)]
+    pub(crate) fn of_narrow_8(size: usize) -> Option<Self> {
+        if size <= NARROW { Self::of_8(size) } else { None }
+    }
+
+    /// As [`of_16`](Self::of_16), if the size is among those that are looked up in units of 16.
     #[inline(always)]
     pub(crate) fn of_narrow_16(size: usize) -> Option<Self> {
         if size <= NARROW { Self::of_16(size) } else { None }
@@ -114,10 +116,7 @@ impl ClassId {
         }
         let align = if align < 16 { 16 } else { align };
         let rounded = align_up(if size == 0 { 1 } else { size }, align)?;
-        if rounded > MAX_BLOCK {
-            return None;
-        }
-        let mut class = Self::of_16(rounded).map_or_else(|| Self::of_large(rounded), |class| class.0);
+        let mut class = Self::of_16(rounded)?.0;
         while !(SIZES[class as usize] as usize).is_multiple_of(align) {
             class += 1;
             if class as usize == CLASSES {
@@ -125,14 +124,6 @@ impl ClassId {
             }
         }
         Some(ClassId(class))
-    }
-
-    /// Four classes a doubling above 2 KiB.
-    #[inline]
-    const fn of_large(size: usize) -> u8 {
-        let doubling = (size - 1).ilog2(); // 2^doubling <= size - 1 < 2^(doubling + 1)
-        let quarter = (size - 1) >> (doubling - 2) & 3;
-        48 + (doubling - 11) as u8 * 4 + quarter as u8
     }
 
     /// Bytes in a block of this class.
@@ -169,7 +160,7 @@ mod tests {
             let align = 1_usize << shift;
             for size in (0..=MAX_BLOCK + 100).step_by(if shift == 0 { 1 } else { 7 }) {
                 let needed = size.max(1);
-                let unit = if align <= 8 && size <= MAX_FAST { 8 } else { align.max(16) };
+                let unit = if align <= 8 && size <= NARROW { 8 } else { align.max(16) };
                 let least = SIZES
                     .iter()
                     .map(|size| *size as usize)

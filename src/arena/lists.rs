@@ -385,7 +385,8 @@ impl Arena {
         }
     }
 
-    /// From time to time, in refills: sends home what waits in the outbox, and has the pool purge what is due.
+    /// From time to time, in refills: takes what others have freed, sends home what waits in the outbox, and has the pool
+    /// purge what is due.
     #[inline(always)]
     pub(super) fn look_after(&self) {
         let refills = self.refills.get() + 1;
@@ -403,6 +404,7 @@ impl Arena {
         if node::pool(self.node.get()).is_mine() {
             return;
         }
+        self.collect_inbox(None);
         let delay = config::current().purge_delay_ms.min(LONGEST_DELAY);
         let now = os::now_ms();
         if now.wrapping_sub(self.looked_after_at.get()) < (delay / 2).max(1) {
@@ -572,7 +574,6 @@ pub(crate) extern "C" fn count_ran_out(slab: Slab) {
         // A thread that frees as much as it allocates may come to no other slow path. After the slab, which tidying could
         // have given up before.
         arena.look_after();
-        arena.collect_inbox(None);
         compiler_fence(Ordering::Release);
         arena.busy.set(false);
         return;
