@@ -7,6 +7,7 @@
 //! - `tls`: the thread-local word
 //! - `lists`: blocks in and out, the slow paths of slabs
 //! - `outbox`, `inbox`: blocks on their way home
+//! - `lookout`: what is done from time to time
 //! - `idle`: arenas without a thread
 //! - `enter`: re-entrancy, first use, migration, the end of a thread
 //! - `large`: blocks that are not in slabs
@@ -21,6 +22,7 @@ pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod large;
 mod lists;
+mod lookout;
 mod outbox;
 pub(crate) mod tls;
 
@@ -39,6 +41,7 @@ use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use crate::topology::NodeIndex;
 use inbox::Inbox;
 use large::AtHand;
+use lookout::Lookout;
 use outbox::Outbox;
 
 /// An arena's number, for people and reports; never reused.
@@ -74,7 +77,7 @@ pub(crate) struct Arena {
     /// Whether every operation takes the slow path.
     is_checked: Cell<bool>,
     node: Cell<NodeIndex>,
-    /// Where its thread was when the node was last found to be right: see `node::whereabouts`.
+    /// Where its thread was when the node was last found to be right: see `node::may_have_moved`.
     seen_at: Cell<Option<Whereabouts>>,
     id: Cell<Option<ArenaId>>,
     /// By class, a bit: a slab of the class was used up once.
@@ -85,8 +88,7 @@ pub(crate) struct Arena {
     reused_runs: Cell<u64>,
     reused_bytes: Cell<u64>,
     /// Refills since it was last looked after, and when that was.
-    refills: Cell<u32>,
-    looked_after_at: Cell<u64>,
+    lookout: Lookout,
     next_idle: Cell<Option<&'static Arena>>,
     /// The next of all arenas. Written before the arena is published, and constant.
     next_of_all: Cell<Option<&'static Arena>>,
@@ -133,8 +135,7 @@ impl Arena {
             at_hand: AtHand::new(),
             reused_runs: Cell::new(0),
             reused_bytes: Cell::new(0),
-            refills: Cell::new(0),
-            looked_after_at: Cell::new(0),
+            lookout: Lookout::new(),
             next_idle: Cell::new(None),
             next_of_all: Cell::new(None),
             inbox: CachePadded::new(Inbox::new()),

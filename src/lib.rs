@@ -68,6 +68,8 @@ mod slab;
 #[cfg(not(loom))]
 mod stats;
 #[cfg(not(loom))]
+mod timer;
+#[cfg(not(loom))]
 mod topology;
 #[cfg(not(loom))]
 mod zone;

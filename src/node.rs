@@ -12,18 +12,23 @@ mod strict;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::NonNull;
 
+use crossbeam_utils::CachePadded;
+
+use crate::arena::idle::Shelf;
 use crate::config::{self, Large, Policy};
 use crate::large::Mapping;
 use crate::os::{self, Binding, MAX_NODES, NodeMask};
 use crate::segment::SegmentPtr;
 use crate::sync::lock::{Guard, Lock};
 use crate::sync::{AtomicU32, Ordering};
+use crate::timer::Timer;
 use crate::topology::{self, NodeIndex};
 use crate::zone::{self, Part};
 
 pub(crate) use slots::Slots;
 
-/// A node's pool.
+/// A node's pool. On a page of its own, which lies on the node: see [`place_pools`].
+#[repr(C, align(4096))]
 pub(crate) struct Pool {
     lock: Lock,
     inner: UnsafeCell<Inner>,
@@ -44,8 +49,8 @@ struct Inner {
     used_slots: Cell<usize>,
     /// Free slots that hold old data.
     dirty_slots: Cell<usize>,
-    /// When dirty slots last aged, in the clock's milliseconds.
-    aged_at: Cell<u64>,
+    /// When dirty slots age.
+    ageing: Timer,
     /// Mappings in use: how many bytes.
     mapped: Cell<usize>,
     /// Mappings kept for reuse, newest first, and their bytes.
@@ -53,6 +58,7 @@ struct Inner {
     kept_bytes: Cell<usize>,
     patrol: patrol::Patrol,
     credit: strict::Credit,
+    shelf: Shelf,
     counts: Counts,
 }
 
@@ -86,6 +92,29 @@ pub(crate) struct PoolFigures {
 
 static POOLS: [Pool; MAX_NODES + 1] = [const { Pool::new() }; MAX_NODES + 1];
 
+/// Before any pool is used: has each lie on its node. Nothing is lost where the kernel refuses, or has larger pages.
+pub(crate) fn place_pools() {
+    let machine = topology::machine();
+    if machine.count() == 1 || os::page_size() > size_of::<Pool>() {
+        return;
+    }
+    for index in 0..machine.count() {
+        let node = NodeIndex::new(index);
+        let page = NonNull::from(pool(node)).cast();
+        // SAFETY: the page is the pool's alone.
+        let _ = unsafe { os::bind(page, size_of::<Pool>(), Binding::Preferred, &mask_of(node)) };
+    }
+    EPOCH.store(EPOCH_STEP, Ordering::Release);
+}
+
+/// The node alone.
+fn mask_of(node: NodeIndex) -> NodeMask {
+    let id = usize::from(topology::machine().id(node).number());
+    let mut mask: NodeMask = [0; MAX_NODES / 64];
+    mask[id / 64] = 1 << (id % 64);
+    mask
+}
+
 /// How many pools there are: one a node, and the spread one.
 pub(crate) fn pools() -> usize {
     topology::machine().count() + 1
@@ -106,20 +135,27 @@ pub(crate) fn spread() -> NodeIndex {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Whereabouts(core::num::NonZeroU32);
 
-/// The calling thread's whereabouts, where they can be told for next to nothing.
+/// Whether a thread that was seen there may have another home by now.
 #[inline(always)]
-pub(crate) fn whereabouts() -> Option<Whereabouts> {
-    os::current_cpu().and_then(whereabouts_on)
+pub(crate) fn may_have_moved(seen_at: Option<Whereabouts>) -> bool {
+    let epoch = EPOCH.load(Ordering::Acquire);
+    // Where there is one node, nothing else is looked at.
+    epoch != 0 && {
+        let whereabouts = os::current_cpu().and_then(|cpu| Whereabouts::new(cpu, epoch));
+        whereabouts.is_none() || whereabouts != seen_at
+    }
 }
 
-#[inline(always)]
-fn whereabouts_on(cpu: u32) -> Option<Whereabouts> {
-    core::num::NonZeroU32::new(cpu.wrapping_add(1).wrapping_add(EPOCH.load(Ordering::Acquire))).map(Whereabouts)
+impl Whereabouts {
+    #[inline(always)]
+    fn new(cpu: u32, epoch: u32) -> Option<Self> {
+        core::num::NonZeroU32::new(cpu.wrapping_add(1).wrapping_add(epoch)).map(Whereabouts)
+    }
 }
 
 /// What [`home`] depends on beside the CPU: another number each time that the nodes which may be used have changed, in
-/// steps of more than there can be CPUs.
-static EPOCH: AtomicU32 = AtomicU32::new(0);
+/// steps of more than there can be CPUs. 0 where there is one node. Apart from what is written often.
+static EPOCH: CachePadded<AtomicU32> = CachePadded::new(AtomicU32::new(0));
 const EPOCH_STEP: u32 = 1 << 20;
 
 /// Looks whether the nodes that the process may take memory from have changed (its cpuset was written to). Threads find
@@ -127,7 +163,8 @@ const EPOCH_STEP: u32 = 1 << 20;
 fn look_at_allowed_nodes() {
     if topology::look_at_allowed_nodes() {
         // Released, so that who sees the new number sees the new homes.
-        EPOCH.fetch_add(EPOCH_STEP, Ordering::Release);
+        let next = |epoch: u32| Some(epoch.wrapping_add(EPOCH_STEP).max(EPOCH_STEP));
+        let _ = EPOCH.fetch_update(Ordering::Release, Ordering::Relaxed, next);
     }
 }
 
@@ -146,7 +183,8 @@ pub(crate) fn home() -> (NodeIndex, Option<Whereabouts>) {
     };
     // The CPU is read once, and the node is that CPU's: the thread may move at any time.
     let cpu = os::current_cpu();
-    let whereabouts = cpu.and_then(whereabouts_on);
+    let epoch = EPOCH.load(Ordering::Acquire);
+    let whereabouts = cpu.and_then(|cpu| Whereabouts::new(cpu, epoch));
     match (fixed, cpu.and_then(os::node_of_cpu)) {
         (Some(fixed), _) => (fixed, whereabouts),
         (None, Some(node)) => (machine.nearest(node), whereabouts),
@@ -234,10 +272,7 @@ fn bind(node: NodeIndex, start: NonNull<u8>, size: usize) {
     let (binding, mask) = if node == spread() {
         (Binding::Interleaved, machine.mask())
     } else {
-        let id = usize::from(machine.id(node).number());
-        let mut mask: NodeMask = [0; MAX_NODES / 64];
-        mask[id / 64] = 1 << (id % 64);
-        (if is_strict() { Binding::Strict } else { Binding::Preferred }, mask)
+        (if is_strict() { Binding::Strict } else { Binding::Preferred }, mask_of(node))
     };
     // SAFETY: the range was reserved for this pool and nothing of it was handed out.
     if let Err(error) = unsafe { os::bind(start, size, binding, &mask) } {
@@ -261,12 +296,13 @@ impl Pool {
                 last_with_room: Cell::new(None),
                 used_slots: Cell::new(0),
                 dirty_slots: Cell::new(0),
-                aged_at: Cell::new(0),
+                ageing: Timer::new(),
                 mapped: Cell::new(0),
                 kept: Cell::new(None),
                 kept_bytes: Cell::new(0),
                 patrol: patrol::Patrol::new(),
                 credit: strict::Credit::new(),
+                shelf: Shelf::new(),
                 counts: Counts {
                     peak: Cell::new(0),
                     large_blocks: Cell::new(0),
@@ -347,6 +383,11 @@ impl Locked {
         if node != spread() || config::current().policy == Policy::Interleave {
             self.obtain(config::current().pool_size);
         }
+    }
+
+    /// The node's idle arenas.
+    pub(crate) fn shelf(&self) -> &Shelf {
+        &self.inner().shelf
     }
 
     /// The pool's figures.

@@ -37,6 +37,7 @@ fn first_use(base: &Config) -> bool {
             topology::install();
             zone::install(topology::machine().count());
         }
+        node::place_pools();
         node::check_policy();
         os::set_thread_exit_hook(arena::enter::on_thread_exit);
         true

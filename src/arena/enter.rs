@@ -101,11 +101,8 @@ pub(crate) fn enter(base: &Config) -> Result<Held, Refusal> {
     if arena.busy.get() {
         return Err(Refusal::Reentered);
     }
-    if topology::machine().count() > 1 {
-        let whereabouts = node::whereabouts();
-        if whereabouts.is_none() || whereabouts != arena.seen_at.get() {
-            return Ok(hold(follow_thread(arena), false));
-        }
+    if node::may_have_moved(arena.seen_at.get()) {
+        return Ok(hold(follow_thread(arena), false));
     }
     Ok(hold(arena, false))
 }

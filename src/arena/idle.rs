@@ -5,11 +5,10 @@ use core::cell::Cell;
 use super::Arena;
 use crate::config::{self, Zero};
 use crate::node::Locked;
-use crate::os::MAX_NODES;
 use crate::segment::{OwnerWord, SLOT};
 
-/// A node's idle arenas, and the slot that new ones are carved from. Guarded by the lock of the node's pool.
-struct Shelf {
+/// A node's idle arenas, and the slot that new ones are carved from. A part of the node's pool.
+pub(crate) struct Shelf {
     idle: Cell<Option<&'static Arena>>,
     /// The idle arena that was looked at last.
     looked_at: Cell<Option<&'static Arena>>,
@@ -17,29 +16,21 @@ struct Shelf {
     left: Cell<usize>,
 }
 
-struct Shelves([Shelf; MAX_NODES + 1]);
-
-// SAFETY: a shelf is touched only by functions that are given its node's `Locked`.
-unsafe impl Sync for Shelves {}
-
-static SHELVES: Shelves = Shelves(
-    [const {
+impl Shelf {
+    /// An empty one.
+    pub(crate) const fn new() -> Self {
         Shelf {
             idle: Cell::new(None),
             looked_at: Cell::new(None),
             next_new: Cell::new(core::ptr::null_mut()),
             left: Cell::new(0),
         }
-    }; MAX_NODES + 1],
-);
-
-fn shelf(pool: &Locked) -> &'static Shelf {
-    &SHELVES.0[pool.node().get()]
+    }
 }
 
 /// An arena of the pool's node: an idle one, or a new one. `None` where there is no memory for one.
 pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
-    let shelf = shelf(pool);
+    let shelf = pool.shelf();
     if let Some(arena) = shelf.idle.get() {
         shelf.idle.set(arena.next_idle.take());
         return Some(arena);
@@ -68,18 +59,18 @@ pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
 
 /// Puts an arena whose thread has gone among the idle ones.
 pub(super) fn put(pool: &Locked, arena: &'static Arena) {
-    let shelf = shelf(pool);
+    let shelf = pool.shelf();
     arena.next_idle.set(shelf.idle.replace(Some(arena)));
 }
 
 /// The idle arenas.
 pub(super) fn each(pool: &Locked) -> impl Iterator<Item = &'static Arena> {
-    core::iter::successors(shelf(pool).idle.get(), |arena| arena.next_idle.get())
+    core::iter::successors(pool.shelf().idle.get(), |arena| arena.next_idle.get())
 }
 
 /// So many of the idle arenas, in turn: each call goes on where the last one ended.
 pub(super) fn some(pool: &Locked, count: usize) -> impl Iterator<Item = &'static Arena> {
-    let shelf = shelf(pool);
+    let shelf = pool.shelf();
     core::iter::from_fn(move || {
         // An arena that was taken up since has no next one; then it begins anew.
         let next = shelf.looked_at.get().and_then(|arena| arena.next_idle.get()).or(shelf.idle.get());

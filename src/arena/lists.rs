@@ -17,11 +17,7 @@ use crate::topology::NodeIndex;
 /// How many bytes of blocks are carved at a time: about a page.
 const CARVE: usize = 4096;
 /// Idle arenas that are looked at for a slab.
-const IDLE_LOOKED_AT: usize = 8;
-/// Milliseconds between two rounds of looking after an arena, at most twice.
-const LONGEST_DELAY: u64 = 10_000;
-/// Refills between two looks at the clock.
-const REFILLS: u32 = 64;
+pub(super) const IDLE_LOOKED_AT: usize = 8;
 
 /// A block that is handed out, and whether it is known to be zero.
 pub(crate) struct Handed {
@@ -124,7 +120,8 @@ impl Arena {
         if want_zero && let Some(block) = slab.carve_zeroed() {
             return Some(Refill::Zeroed(block));
         }
-        let wanted = (CARVE / class.size()).max(1) as u32;
+        // Not the class's, which is in a table that all threads share.
+        let wanted = (CARVE / slab.block_size()).max(1) as u32;
         if let Some(carved) = slab.carve(wanted) {
             return Some(Refill::List(carved.list, carved.count));
         }
@@ -382,42 +379,6 @@ impl Arena {
         if let Some((first, count)) = slab.take_local_but_last_freed() {
             list.set(Some(first));
             self.count_listed(slab.class(), count);
-        }
-    }
-
-    /// From time to time, in refills: takes what others have freed, sends home what waits in the outbox, and has the pool
-    /// purge what is due.
-    #[inline(always)]
-    pub(super) fn look_after(&self) {
-        let refills = self.refills.get() + 1;
-        self.refills.set(refills);
-        if refills >= REFILLS {
-            self.look_at_clock();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn look_at_clock(&self) {
-        self.refills.set(0);
-        // Re-entered (by a signal handler) in the middle of what the pool's lock guards.
-        if node::pool(self.node.get()).is_mine() {
-            return;
-        }
-        self.collect_inbox(None);
-        let delay = config::current().purge_delay_ms.min(LONGEST_DELAY);
-        let now = os::now_ms();
-        if now.wrapping_sub(self.looked_after_at.get()) < (delay / 2).max(1) {
-            return;
-        }
-        self.looked_after_at.set(now);
-        self.tidy(None);
-        if let Some(pool) = node::pool(self.node.get()).try_lock_started() {
-            for idle in idle::some(&pool, IDLE_LOOKED_AT) {
-                idle.give_up_unused(Some(&pool));
-            }
-            pool.purge_if_due();
-            pool.patrol_if_due(now);
         }
     }
 

@@ -131,7 +131,8 @@ impl Locked {
         let home = i32::from(topology::machine().id(self.node()).number());
         let in_slot = round % (SLOT / page) * page;
         let mut moved = 0;
-        const AT_ONCE: usize = 64;
+        // A few lines of the stack: it is cold when the patrol comes.
+        const AT_ONCE: usize = 16;
         for first in (0..SLOTS).step_by(AT_ONCE) {
             let slot_of = |index: usize| start + (first + index) * SLOT;
             let pages: [usize; AT_ONCE] = core::array::from_fn(|index| slot_of(index) + in_slot);

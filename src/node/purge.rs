@@ -35,11 +35,7 @@ impl Locked {
         if inner.dirty_slots.get() * SLOT > most + config::current().pool_size {
             self.purge_slots(false, config::current().pool_size);
         }
-        let now = os::now_ms();
-        if now.wrapping_sub(inner.aged_at.get()) < (delay / 2).max(1) {
-            return;
-        }
-        inner.aged_at.set(now);
+        let Some(now) = inner.ageing.is_time((delay / 2).max(1)) else { return };
         self.purge_slots(true, config::current().pool_size);
         let mut next = inner.segments.get();
         while let Some(segment) = next {

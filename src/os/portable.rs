@@ -273,6 +273,11 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 /// Not known.
+pub(crate) fn processor_ticks() -> Option<u64> {
+    None
+}
+
+/// Not known.
 pub(crate) fn current_cpu() -> Option<u32> {
     None
 }

@@ -52,6 +52,26 @@ pub(crate) fn now_ms() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
+/// A counter of the processor's that goes on evenly for the most part, and is read without touching memory; how fast is
+/// not said. Where the process may not read it (PR_SET_TSC), it could not read the clock in the vDSO either.
+#[inline]
+pub(crate) fn processor_ticks() -> Option<u64> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: every x86-64 processor has the instruction.
+        Some(unsafe { core::arch::x86_64::_rdtsc() })
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let ticks: u64;
+        // SAFETY: Linux lets programs read the virtual counter.
+        unsafe { core::arch::asm!("mrs {ticks}, cntvct_el0", ticks = out(reg) ticks, options(nomem, nostack)) };
+        Some(ticks)
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    None
+}
+
 /// The number of the CPU that the calling thread runs on, if it costs next to nothing to know.
 ///
 /// Read from the thread's `rseq` area where the C library registered one (glibc 2.35), else asked of the vDSO.

@@ -1,0 +1,69 @@
+//! What an arena does from time to time, since no thread of the allocator's own does it: takes what others have freed,
+//! sends home what waits in its outbox, and has its node's pool purge and patrol what is due. The time is looked at in one
+//! of 64 slow paths.
+
+use core::cell::Cell;
+
+use super::lists::IDLE_LOOKED_AT;
+use super::{Arena, idle};
+use crate::timer::Timer;
+use crate::{config, node};
+
+/// Slow paths between two looks.
+const CALLS: u32 = 64;
+/// Milliseconds between two rounds of looking after an arena, at most twice.
+const LONGEST_DELAY: u64 = 10_000;
+
+/// When an arena is to be looked after. All zero: a new one.
+pub(super) struct Lookout {
+    /// Slow paths since the last look.
+    calls: Cell<u32>,
+    timer: Timer,
+}
+
+impl Lookout {
+    /// One that has never looked.
+    pub(super) const fn new() -> Self {
+        Lookout { calls: Cell::new(0), timer: Timer::new() }
+    }
+}
+
+impl Arena {
+    /// Called in slow paths: one in a few does something.
+    #[inline(always)]
+    pub(super) fn look_after(&self) {
+        let calls = &self.lookout.calls;
+        calls.set(calls.get() + 1);
+        if calls.get() >= CALLS {
+            self.look_at_time();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_at_time(&self) {
+        self.lookout.calls.set(0);
+        self.collect_inbox(None);
+        let delay = config::current().purge_delay_ms.min(LONGEST_DELAY);
+        if let Some(now) = self.lookout.timer.is_time((delay / 2).max(1)) {
+            self.do_what_is_due(now);
+        }
+    }
+
+    #[cold]
+    fn do_what_is_due(&self, now: u64) {
+        let pool = node::pool(self.node());
+        // Re-entered (by a signal handler) in the middle of what the pool's lock guards.
+        if pool.is_mine() {
+            return;
+        }
+        self.tidy(None);
+        if let Some(pool) = pool.try_lock_started() {
+            for idle in idle::some(&pool, IDLE_LOOKED_AT) {
+                idle.give_up_unused(Some(&pool));
+            }
+            pool.purge_if_due();
+            pool.patrol_if_due(now);
+        }
+    }
+}
