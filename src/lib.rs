@@ -23,7 +23,7 @@
 //! | node | `node` |
 //! | memory | `slab`, `segment`, `large` |
 //! | ground | `zone`, `size_class`, `topology`, `config` |
-//! | bedrock | `os`, `sync`, `message`, `arith` |
+//! | bedrock | `os`, `sync`, `timer`, `message`, `arith` |
 
 mod sync;
 

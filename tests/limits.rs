@@ -4,10 +4,10 @@
 mod common;
 
 use std::alloc::System;
-use std::sync::mpsc;
+use std::sync::{MutexGuard, mpsc};
 use std::thread;
 
-use common::{Held, SIZES, alone, verbs_of};
+use common::{Held, SIZES, verbs_of};
 use homing::{Homing, Overflow, stats};
 
 #[global_allocator]
@@ -19,6 +19,13 @@ static HOMING: Homing = Homing::new().pool_limit(LIMIT).overflow(Overflow::Fail)
 verbs_of!(Direct, HOMING);
 
 type Block = Held<Direct>;
+
+/// Keeps tests apart, and makes the settings the process's, which they are of whatever asks first.
+fn alone() -> MutexGuard<'static, ()> {
+    let alone = common::alone();
+    drop(Block::take(8, 8, 0).expect("there is room for one"));
+    alone
+}
 
 /// Takes blocks until one is refused.
 fn take_all(size: usize) -> Vec<Block> {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use support::{command, compiled, homing_run, launcher, library, run, scratch};
+use support::{command, compiled, copied, homing_run, launcher, library, run, scratch};
 
 /// The program that shows what it was given.
 fn shows() -> PathBuf {
@@ -14,8 +14,9 @@ fn shows() -> PathBuf {
 }
 
 fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
-    let file = folder.join(name);
-    std::fs::write(&file, text).unwrap();
+    let draft = folder.join(format!("{name}.draft"));
+    std::fs::write(&draft, text).unwrap();
+    let file = copied(draft, folder.join(name));
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     file
 }
@@ -128,7 +129,7 @@ fn arguments_reach_the_program_byte_for_byte() {
 #[test]
 fn a_program_whose_name_begins_with_a_dash_is_run_after_two_dashes() {
     let folder = scratch("dashes");
-    std::fs::copy(shows(), folder.join("--report")).unwrap();
+    copied(shows(), folder.join("--report"));
     let outcome = run(homing_run(["--", "--report"]).env("PATH", &folder)).silent();
     assert!(outcome.out.contains("name: [--report]\n"), "argv[0] is what was typed: {outcome:?}");
 }
@@ -187,7 +188,7 @@ fn programs_are_found_as_execvp_finds_them() {
     }
     std::fs::write(first.join("tool"), "not executable").unwrap();
     std::fs::create_dir(first.join("folder")).unwrap();
-    std::fs::copy(shows(), second.join("tool")).unwrap();
+    copied(shows(), second.join("tool"));
     let path = format!("{}:{}", first.display(), second.display());
     // What cannot be executed is passed over.
     let outcome = run(homing_run(["tool"]).env("PATH", &path)).silent();
@@ -256,7 +257,7 @@ fn a_program_with_privileges_of_its_own_is_refused_with_the_reason() {
     let folder = scratch("set-user-id");
     for (mode, user, group) in [(0o4755, Some(NOBODY), None), (0o2755, None, Some(NOBODY))] {
         let program = folder.join(format!("program-{mode:o}"));
-        std::fs::copy(shows(), &program).unwrap();
+        copied(shows(), &program);
         if std::os::unix::fs::chown(&program, user, group).is_err() {
             eprintln!("left out: only the super-user can give files away");
             return;
@@ -268,7 +269,7 @@ fn a_program_with_privileges_of_its_own_is_refused_with_the_reason() {
     }
     // With the caller's own identity nothing is gained, and the dynamic linker preloads.
     let own = folder.join("own");
-    std::fs::copy(shows(), &own).unwrap();
+    copied(shows(), &own);
     std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o4755)).unwrap();
     assert!(run(&mut homing_run([&own])).silent().out.contains("malloc: /"));
 }
@@ -276,12 +277,11 @@ fn a_program_with_privileges_of_its_own_is_refused_with_the_reason() {
 /// A copy of the launcher in a folder, with the shared object at that place from it.
 fn installed(folder: &Path, place: Option<&str>) -> PathBuf {
     std::fs::create_dir_all(folder).unwrap();
-    let copy = folder.join("homing");
-    std::fs::copy(launcher(), &copy).unwrap();
+    let copy = copied(launcher(), folder.join("homing"));
     if let Some(place) = place {
         let place = folder.join(place);
         std::fs::create_dir_all(&place).unwrap();
-        std::fs::copy(library(), place.join("libhoming_preload.so")).unwrap();
+        copied(library(), place.join("libhoming_preload.so"));
     }
     copy
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use homing::Homing;
 use support::settings::{CHECKS, ENVIRONMENT_CHECKS};
-use support::{Outcome, command, run, scratch};
+use support::{Outcome, command, copied, run, scratch};
 
 #[global_allocator]
 static GLOBAL: Homing = Homing::new();
@@ -46,8 +46,8 @@ fn by_environment(operation: &str, settings: &[(&str, &str)]) -> Outcome {
 /// Only where the tests run as the super-user: nobody else can give a file away.
 fn a_program_with_privileges_of_its_own_ignores_the_environment() {
     const NOBODY: u32 = 65534;
-    let copy = scratch("set-user-id").join("program");
-    std::fs::copy(std::env::current_exe().expect("this program has a file"), &copy).expect("it can be copied");
+    let this = std::env::current_exe().expect("this program has a file");
+    let copy = copied(this, scratch("set-user-id").join("program"));
     if std::os::unix::fs::chown(&copy, Some(NOBODY), None).is_err() {
         println!("  left out: the file cannot be given to another user");
         return;

@@ -434,8 +434,8 @@ pub(crate) fn free_to_arena(segment: SegmentPtr, slot: SlotIndex, word: OwnerWor
         return free_to_own(Slab::at(segment, slot.minus(word.back())), block);
     }
     let weight = segment.weight(slot);
-    // The arenas of threads that have none never have a chain; they are not written to.
-    if arena.busy.get() || !arena.outbox.has_chain(owner) {
+    // The arenas of threads that have none never have a place; they are not written to.
+    if arena.busy.get() || !arena.outbox.has_place(owner) {
         return free_without_outbox(owner, block, weight);
     }
     arena.busy.set(true);
@@ -446,7 +446,7 @@ pub(crate) fn free_to_arena(segment: SegmentPtr, slot: SlotIndex, word: OwnerWor
     match added {
         Added::Waits => {}
         Added::IsFull => send_full(owner),
-        Added::NoChain => free_without_outbox(owner, block, weight),
+        Added::NoPlace => free_without_outbox(owner, block, weight),
         Added::WasThere => freed_twice(block),
     }
 }
@@ -491,11 +491,13 @@ extern "C" fn send_full(owner: usize) {
     arena.busy.set(true);
     compiler_fence(Ordering::Acquire);
     arena.outbox.send(owner);
+    // A thread that only frees comes to no other slow path.
+    arena.look_after();
     compiler_fence(Ordering::Release);
     arena.busy.set(false);
 }
 
-/// Sends a block home that begins a chain; of a thread that has no arena yet, and gets one for its outbox; that has one
+/// Sends a block home for whose arena nothing is gathered yet; of a thread that has no arena yet, and gets one for its outbox; that has one
 /// no more; or that is re-entered.
 #[cold]
 #[inline(never)]
@@ -504,10 +506,8 @@ extern "C" fn free_without_outbox(owner: usize, block: Block, weight: u32) {
     if arena.id.get().is_some() && !arena.busy.get() {
         arena.busy.set(true);
         compiler_fence(Ordering::Acquire);
-        arena.outbox.begin(owner, block, weight);
-        // A thread that only frees comes to no other slow path.
+        arena.outbox.add_anew(owner, block, weight);
         arena.look_after();
-        arena.collect_inbox(None);
         compiler_fence(Ordering::Release);
         arena.busy.set(false);
         return;
@@ -515,7 +515,7 @@ extern "C" fn free_without_outbox(owner: usize, block: Block, weight: u32) {
     let exited = ptr::eq(arena, &raw const tls::EXITED);
     match (!exited).then(|| enter::enter(&config::Config::new()).ok()).flatten() {
         // Entering may have given this thread the very arena that owns the slab; then it comes by its own inbox.
-        Some(held) => held.outbox.begin(owner, block, weight),
+        Some(held) => held.outbox.add_anew(owner, block, weight),
         None => {
             block.set_next(None);
             send_home(owner, block, block);

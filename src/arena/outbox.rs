@@ -11,9 +11,10 @@ const ENTRIES: usize = 16;
 
 /// A chain in the making.
 struct Entry {
-    /// The arena that it goes to, by its address; 0: there is no chain.
+    /// The arena that it goes to, by its address; 0: none yet. It stays when the chain was sent: the next one begins there.
     owner: Cell<usize>,
     first: Cell<Option<Block>>,
+    /// The block that was added first.
     last: Cell<Option<Block>>,
     /// What its blocks weigh together: see `SegmentPtr::weight`.
     weight: Cell<u32>,
@@ -37,9 +38,9 @@ impl Outbox {
         )
     }
 
-    /// Whether a chain for that arena was begun.
+    /// Whether chains for that arena are gathered.
     #[inline(always)]
-    pub(super) fn has_chain(&self, owner: usize) -> bool {
+    pub(super) fn has_place(&self, owner: usize) -> bool {
         self.0[place_of(owner)].owner.get() == owner
     }
 
@@ -47,39 +48,21 @@ impl Outbox {
     #[inline(always)]
     pub(super) fn add(&self, owner: usize, block: Block, weight: u32) -> Added {
         let entry = &self.0[place_of(owner)];
-        if entry.owner.get() != owner {
-            return Added::NoChain;
-        }
-        let first = entry.first.get();
-        if first == Some(block) {
-            return Added::WasThere;
-        }
-        block.set_next(first);
-        entry.first.set(Some(block));
-        let weight = entry.weight.get() + weight;
-        entry.weight.set(weight);
-        if weight >= FULL_WEIGHT { Added::IsFull } else { Added::Waits }
+        if entry.owner.get() == owner { entry.add(block, weight) } else { Added::NoPlace }
     }
 
-    /// Begins a chain with a block of that arena's (or goes on with one that was begun meanwhile); sends the one that
-    /// another arena had at its place.
-    pub(super) fn begin(&self, owner: usize, block: Block, weight: u32) {
-        match self.add(owner, block, weight) {
-            Added::Waits => return,
-            Added::IsFull => return self.send(owner),
-            Added::WasThere => double_free(block),
-            Added::NoChain => {}
-        }
+    /// The same, and gathers for that arena from now on, no longer for the one that had its place; sends what is full.
+    pub(super) fn add_anew(&self, owner: usize, block: Block, weight: u32) {
         let entry = &self.0[place_of(owner)];
-        entry.send();
-        block.set_next(None);
-        if weight >= FULL_WEIGHT {
-            return send_home(owner, block, block);
+        if entry.owner.get() != owner {
+            entry.send();
+            entry.owner.set(owner);
         }
-        entry.owner.set(owner);
-        entry.first.set(Some(block));
-        entry.last.set(Some(block));
-        entry.weight.set(weight);
+        match entry.add(block, weight) {
+            Added::IsFull => entry.send(),
+            Added::WasThere => double_free(block),
+            Added::Waits | Added::NoPlace => {}
+        }
     }
 
     /// For audits: calls `visit` with each block and the address of the arena that it goes to.
@@ -109,17 +92,33 @@ pub(super) enum Added {
     Waits,
     /// So many wait that they are to be sent.
     IsFull,
-    /// Its arena has no chain: it was not added.
-    NoChain,
+    /// Nothing is gathered for its arena: it was not added.
+    NoPlace,
     /// It is the one that was added last: it was freed twice.
     WasThere,
 }
 
 impl Entry {
+    #[inline(always)]
+    fn add(&self, block: Block, weight: u32) -> Added {
+        let first = self.first.get();
+        if first == Some(block) {
+            return Added::WasThere;
+        }
+        if first.is_none() {
+            self.last.set(Some(block));
+        }
+        block.set_next(first);
+        self.first.set(Some(block));
+        let weight = self.weight.get() + weight;
+        self.weight.set(weight);
+        if weight >= FULL_WEIGHT { Added::IsFull } else { Added::Waits }
+    }
+
     fn send(&self) {
-        let owner = self.owner.replace(0);
+        self.weight.set(0);
         if let (Some(first), Some(last)) = (self.first.take(), self.last.take()) {
-            send_home(owner, first, last);
+            send_home(self.owner.get(), first, last);
         }
     }
 }

@@ -32,6 +32,14 @@ pub fn scratch(name: &str) -> PathBuf {
     folder
 }
 
+/// Copies a program that is to be run; returns the copy. By `cp`: a file that this process had open for writing could be
+/// open still in a child that another test's thread has just forked, and would not run then (`ETXTBSY`).
+pub fn copied(program: impl AsRef<Path>, to: impl AsRef<Path>) -> PathBuf {
+    let status = Command::new("cp").arg("--").arg(program.as_ref()).arg(to.as_ref()).status().expect("there is a cp");
+    assert!(status.success(), "{} can be copied", program.as_ref().display());
+    to.as_ref().to_owned()
+}
+
 /// A program made of `c/<source>`, compiled once a process. A source that ends in `.cpp` is C++.
 pub fn compiled(source: &str, options: &[&str]) -> PathBuf {
     static DONE: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
