@@ -15,7 +15,7 @@ use crate::sync::lock::Lock;
 use crate::sync::{AtomicUsize, Ordering};
 use inbox::Inbox;
 
-/// What the holder of the arena that owns the slab keeps about it: blocks that came home.
+/// What the holder of an arena keeps about the slab while the arena owns it: blocks that came home.
 type Home = UnsafeCell<Vec<usize>>;
 
 /// A slab of a few blocks; arenas 0 and 1 of one node.
@@ -26,7 +26,7 @@ struct World {
     owner: AtomicUsize,
     inboxes: [Inbox; 2],
     node: Lock,
-    home: Home,
+    homes: [Home; 2],
 }
 
 impl World {
@@ -36,7 +36,7 @@ impl World {
             owner: AtomicUsize::new(0),
             inboxes: [Inbox::new(), Inbox::new()],
             node: Lock::new(),
-            home: UnsafeCell::new(Vec::new()),
+            homes: [UnsafeCell::new(Vec::new()), UnsafeCell::new(Vec::new())],
         })
     }
 
@@ -71,31 +71,39 @@ impl World {
             next = self.links[block].with(|link| unsafe { *link });
             let owner = self.owner.load(Ordering::Relaxed);
             if owner == arena {
-                // SAFETY: the holder of the slab's arena is alone; loom's cell panics where it is not.
-                self.home.with_mut(|home| unsafe { (*home).push(block) });
+                self.keep(arena, |home| home.push(block));
             } else {
                 self.send(owner, block, block);
             }
         }
     }
 
+    /// What the holder of an arena does with the blocks that came home.
+    fn keep<T>(&self, arena: usize, change: impl FnOnce(&mut Vec<usize>) -> T) -> T {
+        // SAFETY: the holder of an arena is alone; loom's cell panics where it is not.
+        self.homes[arena].with_mut(|home| change(unsafe { &mut *home }))
+    }
+
     /// What the holder of arena 1 does that takes the slab over from arena 0, which is idle, under the node's lock.
     fn adopt(&self) {
         let _guard = self.node.lock();
         self.collect_inbox(0);
+        let mut there = self.keep(0, std::mem::take);
+        self.keep(1, |home| home.append(&mut there));
         self.owner.store(1, Ordering::Release);
     }
 
-    /// At the end nothing may be lost, wherever it was sent: each block is home once.
+    /// At the end nothing may be lost, wherever it was sent: each block is home once, with the arena that owns the slab.
     fn all_home(&self) {
         for _ in 0..2 {
             self.collect_inbox(0);
             self.collect_inbox(1);
         }
-        // SAFETY: all other threads have been joined.
-        let mut home = self.home.with(|home| unsafe { (*home).clone() });
+        let owner = self.owner.load(Ordering::Relaxed);
+        let mut home = self.keep(owner, std::mem::take);
         home.sort_unstable();
         assert_eq!(home, (0..self.links.len()).collect::<Vec<_>>());
+        assert_eq!(self.keep(1 - owner, std::mem::take), []);
     }
 }
 
@@ -133,11 +141,10 @@ fn a_sender_is_overtaken_by_a_holder_that_takes_all_and_a_sender_of_the_same_blo
         let again = spawn(&world, |world| {
             world.free_remotely(&[0]);
             world.collect_inbox(0);
-            // SAFETY: this thread holds the arena; loom's cell panics where it does not.
-            let handed_out = world.home.with_mut(|home| unsafe {
-                let before = (*home).len();
-                (*home).retain(|block| *block != 0);
-                before > (*home).len()
+            let handed_out = world.keep(0, |home| {
+                let before = home.len();
+                home.retain(|block| *block != 0);
+                before > home.len()
             });
             assert!(handed_out);
             world.free_remotely(&[0]);
