@@ -95,7 +95,12 @@ static POOLS: [Pool; MAX_NODES + 1] = [const { Pool::new() }; MAX_NODES + 1];
 /// Before any pool is used: has each lie on its node. Nothing is lost where the kernel refuses, or has larger pages.
 pub(crate) fn place_pools() {
     let machine = topology::machine();
-    if machine.count() == 1 || os::page_size() > size_of::<Pool>() {
+    if machine.count() == 1 {
+        return;
+    }
+    // From here on threads are followed to other nodes, whatever becomes of the pools.
+    EPOCH.store(EPOCH_STEP, Ordering::Release);
+    if os::page_size() > size_of::<Pool>() {
         return;
     }
     for index in 0..machine.count() {
@@ -104,7 +109,6 @@ pub(crate) fn place_pools() {
         // SAFETY: the page is the pool's alone.
         let _ = unsafe { os::bind(page, size_of::<Pool>(), Binding::Preferred, &mask_of(node)) };
     }
-    EPOCH.store(EPOCH_STEP, Ordering::Release);
 }
 
 /// The node alone.
