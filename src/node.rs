@@ -59,6 +59,8 @@ struct Inner {
     patrol: patrol::Patrol,
     credit: strict::Credit,
     shelf: Shelf,
+    /// Which of the other pools was looked after last from here.
+    other: Cell<usize>,
     counts: Counts,
 }
 
@@ -307,6 +309,7 @@ impl Pool {
                 patrol: patrol::Patrol::new(),
                 credit: strict::Credit::new(),
                 shelf: Shelf::new(),
+                other: Cell::new(0),
                 counts: Counts {
                     peak: Cell::new(0),
                     large_blocks: Cell::new(0),
@@ -392,6 +395,20 @@ impl Locked {
     /// The node's idle arenas.
     pub(crate) fn shelf(&self) -> &Shelf {
         &self.inner().shelf
+    }
+
+    /// Another pool, each in turn; `None` where there is one node.
+    pub(crate) fn next_other(&self) -> Option<&'static Pool> {
+        if topology::machine().count() == 1 {
+            return None;
+        }
+        let other = &self.inner().other;
+        let next = |index: usize| (index + 1) % pools();
+        other.set(next(other.get()));
+        if other.get() == self.node().get() {
+            other.set(next(other.get()));
+        }
+        Some(pool(NodeIndex::new(other.get())))
     }
 
     /// The pool's figures.
