@@ -102,6 +102,8 @@ pub(crate) fn place_pools() {
     }
     // From here on threads are followed to other nodes, whatever becomes of the pools.
     EPOCH.store(EPOCH_STEP, Ordering::Release);
+    // With one node the clock's own lines are never far.
+    os::read_processor_ticks();
     if os::page_size() > size_of::<Pool>() {
         return;
     }

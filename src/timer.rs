@@ -122,9 +122,8 @@ mod tests {
     fn a_counter_that_began_long_before_the_clock_puts_nothing_off() {
         let timer = Timer::new();
         let looks = (10_000..30_000_u64).step_by(100);
-        let times: Vec<_> = looks
-            .filter_map(|now| timer.is_time_by(500, Some((1 << 50) + now * 1000), || now))
-            .collect();
+        let times: Vec<_> =
+            looks.filter_map(|now| timer.is_time_by(500, Some((1 << 50) + now * 1000), || now)).collect();
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 600), "{times:?}");
     }
 
