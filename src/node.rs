@@ -59,6 +59,8 @@ struct Inner {
     patrol: patrol::Patrol,
     credit: strict::Credit,
     shelf: Shelf,
+    /// Which of the other pools was looked after last from here.
+    other: Cell<usize>,
     counts: Counts,
 }
 
@@ -95,7 +97,14 @@ static POOLS: [Pool; MAX_NODES + 1] = [const { Pool::new() }; MAX_NODES + 1];
 /// Before any pool is used: has each lie on its node. Nothing is lost where the kernel refuses, or has larger pages.
 pub(crate) fn place_pools() {
     let machine = topology::machine();
-    if machine.count() == 1 || os::page_size() > size_of::<Pool>() {
+    if machine.count() == 1 {
+        return;
+    }
+    // From here on threads are followed to other nodes, whatever becomes of the pools.
+    EPOCH.store(EPOCH_STEP, Ordering::Release);
+    // With one node the clock's own lines are never far.
+    os::read_processor_ticks();
+    if os::page_size() > size_of::<Pool>() {
         return;
     }
     for index in 0..machine.count() {
@@ -104,7 +113,6 @@ pub(crate) fn place_pools() {
         // SAFETY: the page is the pool's alone.
         let _ = unsafe { os::bind(page, size_of::<Pool>(), Binding::Preferred, &mask_of(node)) };
     }
-    EPOCH.store(EPOCH_STEP, Ordering::Release);
 }
 
 /// The node alone.
@@ -303,6 +311,7 @@ impl Pool {
                 patrol: patrol::Patrol::new(),
                 credit: strict::Credit::new(),
                 shelf: Shelf::new(),
+                other: Cell::new(0),
                 counts: Counts {
                     peak: Cell::new(0),
                     large_blocks: Cell::new(0),
@@ -388,6 +397,20 @@ impl Locked {
     /// The node's idle arenas.
     pub(crate) fn shelf(&self) -> &Shelf {
         &self.inner().shelf
+    }
+
+    /// Another pool, each in turn; `None` where there is one node.
+    pub(crate) fn next_other(&self) -> Option<&'static Pool> {
+        if topology::machine().count() == 1 {
+            return None;
+        }
+        let other = &self.inner().other;
+        let next = |index: usize| (index + 1) % pools();
+        other.set(next(other.get()));
+        if other.get() == self.node().get() {
+            other.set(next(other.get()));
+        }
+        Some(pool(NodeIndex::new(other.get())))
     }
 
     /// The pool's figures.

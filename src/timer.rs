@@ -56,12 +56,17 @@ impl Timer {
         if is_time {
             self.last_time.set(now);
         }
-        if let Some(ticks) = ticks {
+        // Where no time has gone by, nothing is learned, and what was learned before holds on: the clock goes on in steps
+        // of some milliseconds, and what is measured from within one to the next is far too little.
+        let gone = now.wrapping_sub(self.read_at.get());
+        if let Some(ticks) = ticks
+            && gone != 0
+        {
             let ticks_gone = ticks.wrapping_sub(self.ticks_then.replace(ticks));
-            let gone = now.wrapping_sub(self.read_at.replace(now));
             let left = period.saturating_sub(now.wrapping_sub(self.last_time.get()));
-            // Where no time has gone by, nothing is learned.
-            self.ticks_to_wait.set(ticks_gone.checked_div(gone).map_or(0, |in_one| in_one.saturating_mul(left)));
+            // The first reading tells nothing: the counter may have begun long before the clock.
+            let in_one = if self.read_at.replace(now) == 0 { 0 } else { ticks_gone / gone };
+            self.ticks_to_wait.set(in_one.saturating_mul(left));
         }
         is_time.then_some(now)
     }
@@ -93,6 +98,33 @@ mod tests {
         assert!(times.windows(2).all(|pair| (500..510).contains(&(pair[1] - pair[0]))), "{times:?}");
         // At most 64 looks without one.
         assert!(readings < 100, "{readings}");
+    }
+
+    #[test]
+    fn the_clock_is_read_seldom_by_those_who_look_often_between_two_of_its_steps() {
+        for step in [1_u64, 4, 10] {
+            let timer = Timer::new();
+            let (mut times, mut readings, mut looks) = (Vec::new(), 0, 0);
+            for microseconds in (1_000_000_000..1_002_000_000_u64).step_by(5) {
+                looks += 1;
+                let clock = || {
+                    readings += 1;
+                    microseconds / 1000 / step * step
+                };
+                times.extend(timer.is_time_by(500, Some(microseconds * 3000), clock));
+            }
+            assert_eq!(times.len(), 4, "{times:?}");
+            assert!(readings < looks / 40, "steps of {step} ms: {readings} readings in {looks} looks");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_began_long_before_the_clock_puts_nothing_off() {
+        let timer = Timer::new();
+        let looks = (10_000..30_000_u64).step_by(100);
+        let times: Vec<_> =
+            looks.filter_map(|now| timer.is_time_by(500, Some((1 << 50) + now * 1000), || now)).collect();
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 600), "{times:?}");
     }
 
     #[test]

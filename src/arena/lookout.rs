@@ -1,11 +1,12 @@
 //! What an arena does from time to time, since no thread of the allocator's own does it: takes what others have freed,
-//! sends home what waits in its outbox, and has its node's pool purge and patrol what is due. The time is looked at in one
+//! sends home what waits in its outbox, and has its node's pool, and another's in turn, purge and patrol what is due. The time is looked at in one
 //! of 64 slow paths.
 
 use core::cell::Cell;
 
 use super::lists::IDLE_LOOKED_AT;
 use super::{Arena, idle};
+use crate::node::{Locked, Pool};
 use crate::timer::Timer;
 use crate::{config, node};
 
@@ -58,12 +59,21 @@ impl Arena {
             return;
         }
         self.tidy(None);
-        if let Some(pool) = pool.try_lock_started() {
-            for idle in idle::some(&pool, IDLE_LOOKED_AT) {
-                idle.give_up_unused(Some(&pool));
-            }
-            pool.purge_if_due();
-            pool.patrol_if_due(now);
+        let other = pool.try_lock_started().and_then(|pool| {
+            look_after_pool(&pool, now);
+            pool.next_other()
+        });
+        // Where no thread runs any more, nobody else takes what idle arenas there are sent, nor purges.
+        if let Some(other) = other.and_then(Pool::try_lock_started) {
+            look_after_pool(&other, now);
         }
     }
+}
+
+fn look_after_pool(pool: &Locked, now: u64) {
+    for idle in idle::some(pool, IDLE_LOOKED_AT) {
+        idle.give_up_unused(Some(pool));
+    }
+    pool.purge_if_due();
+    pool.patrol_if_due(now);
 }

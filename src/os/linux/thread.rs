@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use super::keeping_errno;
 use super::process::token_pointer;
 use crate::os::fault::{self, Call};
-use crate::sync::{AtomicU16, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 /// A number that no other living thread has: the thread pointer, or the address of the thread's `errno`.
 #[inline(always)]
@@ -52,10 +52,31 @@ pub(crate) fn now_ms() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
+/// Whether the processor's counter is read.
+static READS_TICKS: AtomicBool = AtomicBool::new(false);
+
+/// Has the processor's counter read from now on, if the process may (PR_SET_TSC, which a program is started with; who
+/// forbids it to itself later, as strict seccomp(2) does, must not come here).
+pub(crate) fn read_processor_ticks() {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut state: libc::c_int = 0;
+        // SAFETY: the buffer has the type the call fills.
+        let known = keeping_errno(|| unsafe { libc::prctl(libc::PR_GET_TSC, &raw mut state) }) == 0;
+        if known && state != libc::PR_TSC_ENABLE {
+            return;
+        }
+    }
+    READS_TICKS.store(true, Ordering::Relaxed);
+}
+
 /// A counter of the processor's that goes on evenly for the most part, and is read without touching memory; how fast is
-/// not said. Where the process may not read it (PR_SET_TSC), it could not read the clock in the vDSO either.
+/// not said. `None` until [`read_processor_ticks`]: the coarse clock can be read where the counter kills the process.
 #[inline]
 pub(crate) fn processor_ticks() -> Option<u64> {
+    if !READS_TICKS.load(Ordering::Relaxed) {
+        return None;
+    }
     #[cfg(target_arch = "x86_64")]
     {
         // SAFETY: every x86-64 processor has the instruction.
