@@ -26,7 +26,7 @@ mod lookout;
 mod outbox;
 pub(crate) mod tls;
 
-pub(crate) use lists::{Handed, count_ran_out, free_to_arena, free_to_checked_arena};
+pub(crate) use lists::{Handed, count_ran_out, free_to_arena, free_to_checked_arena, gather};
 
 use core::cell::Cell;
 use core::num::NonZeroU32;
@@ -76,6 +76,8 @@ pub(crate) struct Arena {
     stays_home: Cell<bool>,
     /// Whether every operation takes the slow path.
     is_checked: Cell<bool>,
+    /// Whether partial slabs may be empty.
+    has_unused: Cell<bool>,
     node: Cell<NodeIndex>,
     /// Where its thread was when the node was last found to be right: see `node::may_have_moved`.
     seen_at: Cell<Option<Whereabouts>>,
@@ -128,6 +130,7 @@ impl Arena {
             busy: Cell::new(false),
             stays_home: Cell::new(false),
             is_checked: Cell::new(false),
+            has_unused: Cell::new(false),
             node: Cell::new(NodeIndex::FIRST),
             seen_at: Cell::new(None),
             id: Cell::new(None),

@@ -52,6 +52,16 @@ extern "C" fn allocate_wide(size: usize, align: usize, base: &Config) -> *mut u8
 #[cold]
 #[inline(never)]
 pub(crate) extern "C" fn allocate_listed<const FOR_C: bool>(class: ClassId, base: &Config) -> *mut u8 {
+    match tls::get().pop_freed(class) {
+        Some(block) => block.pointer().as_ptr(),
+        None => allocate_held::<FOR_C>(class, base),
+    }
+}
+
+/// What [`allocate_listed`] does when nothing has come back to the class's slab, or it is time to look after the arena.
+#[cold]
+#[inline(never)]
+extern "C" fn allocate_held<const FOR_C: bool>(class: ClassId, base: &Config) -> *mut u8 {
     let handed = match enter::enter(base) {
         Ok(held) => held.allocate_block(class, false),
         Err(Refusal::NoMemory) => None,
@@ -222,9 +232,17 @@ const FOREIGN: &str = "this pointer was not allocated here, or was freed already
 const FREED: &str = "this block was freed already, or never handed out (double free)";
 const INTERIOR: &str = "this pointer lies within a block, not at its start";
 
-/// Takes back a block that is not plainly one of this thread's arena: by what its owner word says.
+/// Takes back a block that is not plainly one of this thread's arena.
 #[inline(never)]
 extern "C" fn free_elsewhere(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex) {
+    if !arena::gather(segment, slot, segment.owner(slot), block) {
+        free_by_owner(block, segment, slot);
+    }
+}
+
+/// Takes back a block by what its owner word says.
+#[inline(never)]
+extern "C" fn free_by_owner(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex) {
     let word = segment.owner(slot);
     match word.unchecked_arena_address() {
         Some(owner) => arena::free_to_arena(segment, slot, word, owner, block),

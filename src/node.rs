@@ -59,7 +59,8 @@ struct Inner {
     patrol: patrol::Patrol,
     credit: strict::Credit,
     shelf: Shelf,
-    /// Which of the other pools was looked after last from here.
+    /// Rounds of looking after this pool, and which of the others was looked after last from here.
+    rounds: Cell<u32>,
     other: Cell<usize>,
     counts: Counts,
 }
@@ -154,10 +155,24 @@ pub(crate) fn may_have_moved(seen_at: Option<Whereabouts>) -> bool {
     }
 }
 
+/// Whether a thread that was seen there plainly has the same home still. Calls nothing.
+#[inline(always)]
+pub(crate) fn stands_still(seen_at: Option<Whereabouts>) -> bool {
+    let epoch = EPOCH.load(Ordering::Acquire);
+    let seen_at = seen_at.map_or(0, |seen_at| seen_at.0.get());
+    epoch == 0 || os::current_cpu_at_hand().is_some_and(|cpu| word(cpu, epoch) == seen_at && seen_at != 0)
+}
+
+/// What tells whereabouts apart; 0 is none.
+#[inline(always)]
+fn word(cpu: u32, epoch: u32) -> u32 {
+    cpu.wrapping_add(1).wrapping_add(epoch)
+}
+
 impl Whereabouts {
     #[inline(always)]
     fn new(cpu: u32, epoch: u32) -> Option<Self> {
-        core::num::NonZeroU32::new(cpu.wrapping_add(1).wrapping_add(epoch)).map(Whereabouts)
+        core::num::NonZeroU32::new(word(cpu, epoch)).map(Whereabouts)
     }
 }
 
@@ -311,6 +326,7 @@ impl Pool {
                 patrol: patrol::Patrol::new(),
                 credit: strict::Credit::new(),
                 shelf: Shelf::new(),
+                rounds: Cell::new(0),
                 other: Cell::new(0),
                 counts: Counts {
                     peak: Cell::new(0),
@@ -399,9 +415,12 @@ impl Locked {
         &self.inner().shelf
     }
 
-    /// Another pool, each in turn; `None` where there is one node.
+    /// In one round of a few, another pool, each in turn. Not in each: the other pools' memory is far.
     pub(crate) fn next_other(&self) -> Option<&'static Pool> {
-        if topology::machine().count() == 1 {
+        const ROUNDS: u32 = 8;
+        let rounds = &self.inner().rounds;
+        rounds.set(rounds.get().wrapping_add(1));
+        if !rounds.get().is_multiple_of(ROUNDS) || topology::machine().count() == 1 {
             return None;
         }
         let other = &self.inner().other;

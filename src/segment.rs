@@ -15,6 +15,7 @@
 mod bitmap;
 
 use core::cell::Cell;
+use core::num::NonZeroUsize;
 use core::ptr::NonNull;
 
 use crate::arith::align_down;
@@ -112,6 +113,32 @@ pub(crate) enum Owner {
     Mapping,
 }
 
+/// Where freed blocks go that wait in an outbox: the same for all plain owner words of an arena, and for no other word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Destination(NonZeroUsize);
+
+impl Destination {
+    const ALL_BACK: NonZeroUsize = NonZeroUsize::new(BACK).expect("some bits are set");
+
+    /// To the arena with that address.
+    #[inline]
+    pub(crate) fn arena(address: usize) -> Self {
+        Destination(Self::ALL_BACK | address)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(self) -> usize {
+        self.0.get()
+    }
+
+    /// The arena's address, where it is one's.
+    #[inline(always)]
+    pub(crate) fn arena_address(self) -> usize {
+        align_down(self.0.get(), ARENA_ALIGN)
+    }
+}
+
 impl OwnerWord {
     pub(crate) const FREE: Self = OwnerWord(0);
     pub(crate) const RUN_INTERIOR: Self = OwnerWord(SPECIAL | 1 << 3);
@@ -130,6 +157,12 @@ impl OwnerWord {
     #[inline(always)]
     pub(crate) fn is(self, arena: usize) -> bool {
         self.0 == arena
+    }
+
+    /// Where a block goes whose slab has this word; no arena's destination, if the word is not an arena's plain one.
+    #[inline(always)]
+    pub(crate) fn destination(self) -> Destination {
+        Destination(Destination::ALL_BACK | self.0)
     }
 
     /// The arena it names, if it names one.
@@ -171,6 +204,8 @@ impl OwnerWord {
 
 const CHECKED: usize = 1;
 const SPECIAL: usize = 4;
+/// The bits that say how many slots before this one the slab begins.
+const BACK: usize = 7 << 3;
 /// What an arena's address is a multiple of.
 pub(crate) const ARENA_ALIGN: usize = 4096;
 

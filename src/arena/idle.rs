@@ -68,14 +68,19 @@ pub(super) fn each(pool: &Locked) -> impl Iterator<Item = &'static Arena> {
     core::iter::successors(pool.shelf().idle.get(), |arena| arena.next_idle.get())
 }
 
-/// So many of the idle arenas, in turn: each call goes on where the last one ended.
+/// So many of the idle arenas at most, in turn, each once: each call goes on where the last one ended.
 pub(super) fn some(pool: &Locked, count: usize) -> impl Iterator<Item = &'static Arena> {
     let shelf = pool.shelf();
+    let mut begun_at: Option<&'static Arena> = None;
     core::iter::from_fn(move || {
         // An arena that was taken up since has no next one; then it begins anew.
-        let next = shelf.looked_at.get().and_then(|arena| arena.next_idle.get()).or(shelf.idle.get());
-        shelf.looked_at.set(next);
-        next
+        let next = shelf.looked_at.get().and_then(|arena| arena.next_idle.get()).or(shelf.idle.get())?;
+        if begun_at.is_some_and(|first| core::ptr::eq(first, next)) {
+            return None;
+        }
+        begun_at.get_or_insert(next);
+        shelf.looked_at.set(Some(next));
+        Some(next)
     })
     .take(count)
 }

@@ -4,12 +4,12 @@ use core::cell::Cell;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use super::outbox::{Added, send_home};
+use super::outbox::{Added, Chain, send_home};
 use super::{Arena, enter, idle, tls};
 use crate::config::{self, Zero};
 use crate::node::{self, Locked};
 use crate::os;
-use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
+use crate::segment::{Destination, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::{CLASSES, ClassId};
 use crate::slab::{Block, Shape, Slab, State, double_free};
 use crate::topology::NodeIndex;
@@ -33,6 +33,33 @@ enum Refill {
 }
 
 impl Arena {
+    /// A block of the class, whose list is empty, from what was freed to its current slab; the rest becomes the list. A
+    /// slow path that calls nothing: `None` where there is anything else to do.
+    #[inline(always)]
+    pub(crate) fn pop_freed(&self, class: ClassId) -> Option<Block> {
+        if self.busy.get() || self.is_checked.get() || !node::stands_still(self.seen_at.get()) {
+            return None;
+        }
+        // SAFETY: a class's index is below `CLASSES`.
+        let current = unsafe { self.current.get_unchecked(class.index()) };
+        // The arenas of threads that have none never have a slab; they are not written to.
+        let slab = current.get().filter(|slab| slab.last_freed().is_some() && !self.lookout.is_next())?;
+        self.busy.set(true);
+        compiler_fence(Ordering::Acquire);
+        let taken = slab.take_local();
+        if let Some((first, count)) = taken {
+            self.lookout.count();
+            // SAFETY: likewise.
+            let (list, listed) =
+                unsafe { (self.fast.get_unchecked(class.index()), self.listed.get_unchecked(class.index())) };
+            list.set(first.next());
+            listed.set(listed.get().wrapping_add(u64::from(count)));
+        }
+        compiler_fence(Ordering::Release);
+        self.busy.set(false);
+        taken.map(|(first, _)| first)
+    }
+
     /// A block of the class. `None` where there is no memory for it.
     #[inline(always)]
     pub(crate) fn allocate_block(&self, class: ClassId, want_zero: bool) -> Option<Handed> {
@@ -248,6 +275,9 @@ impl Arena {
 
     fn link_partial(&self, slab: Slab) {
         slab.set_state(State::Partial);
+        if slab.out() == 0 {
+            self.has_unused.set(true);
+        }
         let head = &self.partial[slab.class().index()];
         let (next, previous) = slab.links();
         let old = head.replace(Some(slab));
@@ -313,7 +343,7 @@ impl Arena {
     fn send_on(block: Block, word: OwnerWord) {
         let Some(owner) = word.arena_address() else { double_free(block) };
         block.set_next(None);
-        send_home(owner, block, block);
+        send_home(Destination::arena(owner), block, block);
     }
 
     /// Gives an empty partial slab's slots back to their node.
@@ -330,9 +360,11 @@ impl Arena {
                 if let Some(pool) = node::pool(node).try_lock_started() {
                     self.unlink_partial(slab);
                     Self::give_slots(slab, segment, &pool);
+                } else {
+                    self.has_unused.set(true);
                 }
             }
-            None if node::pool(node).is_mine() => {}
+            None if node::pool(node).is_mine() => self.has_unused.set(true),
             None => {
                 self.unlink_partial(slab);
                 Self::give_slots(slab, segment, &node::pool(node).lock());
@@ -359,7 +391,9 @@ impl Arena {
             State::Current => self.all_came_back(slab),
             // The last one of its class stays until the arena is tidied: blocks that come and go in turn would begin and
             // give up a slab each time.
-            State::Partial if slab.links().0.get().is_none() && slab.links().1.get().is_none() => {}
+            State::Partial if slab.links().0.get().is_none() && slab.links().1.get().is_none() => {
+                self.has_unused.set(true);
+            }
             State::Partial => self.give_up(slab, pool),
             State::Parked => {
                 slab.unpark();
@@ -387,6 +421,9 @@ impl Arena {
         self.outbox.flush();
         self.give_back_kept(pool);
         self.collect_inbox(pool);
+        if !self.has_unused.replace(false) {
+            return;
+        }
         for index in 0..CLASSES {
             let mut next = self.partial[index].get();
             while let Some(slab) = next {
@@ -424,30 +461,38 @@ impl Arena {
     }
 }
 
-/// Takes back a block whose owner word names an arena, but not plainly the calling thread's own.
+/// Takes back a block with that owner word, if it goes where others that the thread has freed go. False where it does
+/// not; then nothing was done.
 #[inline(always)]
-pub(crate) fn free_to_arena(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, owner: usize, block: NonNull<u8>) {
-    // SAFETY: the user has given the block up.
-    let block = unsafe { Block::at(block) };
+pub(crate) fn gather(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, block: NonNull<u8>) -> bool {
     let arena = tls::get();
-    if arena.address() == owner {
-        return free_to_own(Slab::at(segment, slot.minus(word.back())), block);
-    }
-    let weight = segment.weight(slot);
-    // The arenas of threads that have none never have a place; they are not written to.
-    if arena.busy.get() || !arena.outbox.has_place(owner) {
-        return free_without_outbox(owner, block, weight);
-    }
+    let destination = word.destination();
+    // The arenas of threads that have none never have a chain; they are not written to.
+    let Some(chain) = arena.outbox.find(destination).filter(|_| !arena.busy.get()) else { return false };
+    // SAFETY: the user has given the block up, and the word is a slab's.
+    let block = unsafe { Block::at(block) };
     arena.busy.set(true);
     compiler_fence(Ordering::Acquire);
-    let added = arena.outbox.add(owner, block, weight);
+    let added = chain.add(block, segment.weight(slot));
     compiler_fence(Ordering::Release);
     arena.busy.set(false);
     match added {
         Added::Waits => {}
-        Added::IsFull => send_full(owner),
-        Added::NoPlace => free_without_outbox(owner, block, weight),
+        Added::IsFull => send_full(chain),
         Added::WasThere => freed_twice(block),
+    }
+    true
+}
+
+/// Takes back a block whose owner word names an arena, but not plainly the calling thread's own.
+#[inline]
+pub(crate) fn free_to_arena(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, owner: usize, block: NonNull<u8>) {
+    // SAFETY: the user has given the block up.
+    let block = unsafe { Block::at(block) };
+    if tls::get().address() == owner {
+        free_to_own(Slab::at(segment, slot.minus(word.back())), block);
+    } else {
+        free_anew(Destination::arena(owner), block, segment.weight(slot));
     }
 }
 
@@ -486,27 +531,27 @@ pub(crate) fn free_to_checked_arena(
 /// Sends the chain that was just filled.
 #[cold]
 #[inline(never)]
-extern "C" fn send_full(owner: usize) {
+extern "C" fn send_full(chain: &'static Chain) {
     let arena = tls::get();
     arena.busy.set(true);
     compiler_fence(Ordering::Acquire);
-    arena.outbox.send(owner);
+    chain.send();
     // A thread that only frees comes to no other slow path.
     arena.look_after();
     compiler_fence(Ordering::Release);
     arena.busy.set(false);
 }
 
-/// Sends a block home for whose arena nothing is gathered yet; of a thread that has no arena yet, and gets one for its outbox; that has one
-/// no more; or that is re-entered.
+/// Sends a block home for whose arena nothing is gathered yet; of a thread that has no arena yet, and gets one for its
+/// outbox; that has one no more; or that is re-entered.
 #[cold]
 #[inline(never)]
-extern "C" fn free_without_outbox(owner: usize, block: Block, weight: u32) {
+extern "C" fn free_anew(destination: Destination, block: Block, weight: u32) {
     let arena = tls::get();
     if arena.id.get().is_some() && !arena.busy.get() {
         arena.busy.set(true);
         compiler_fence(Ordering::Acquire);
-        arena.outbox.add_anew(owner, block, weight);
+        arena.outbox.add_anew(destination, block, weight);
         arena.look_after();
         compiler_fence(Ordering::Release);
         arena.busy.set(false);
@@ -515,10 +560,10 @@ extern "C" fn free_without_outbox(owner: usize, block: Block, weight: u32) {
     let exited = ptr::eq(arena, &raw const tls::EXITED);
     match (!exited).then(|| enter::enter(&config::Config::new()).ok()).flatten() {
         // Entering may have given this thread the very arena that owns the slab; then it comes by its own inbox.
-        Some(held) => held.outbox.add_anew(owner, block, weight),
+        Some(held) => held.outbox.add_anew(destination, block, weight),
         None => {
             block.set_next(None);
-            send_home(owner, block, block);
+            send_home(destination, block, block);
         }
     }
 }
@@ -542,6 +587,6 @@ pub(crate) extern "C" fn count_ran_out(slab: Slab) {
     // Re-entered in the middle of a slow path: the block comes home by the arena's own inbox.
     if let Some(block) = slab.undo_free() {
         block.set_next(None);
-        send_home(arena.address(), block, block);
+        send_home(Destination::arena(arena.address()), block, block);
     }
 }

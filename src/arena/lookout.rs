@@ -1,6 +1,6 @@
 //! What an arena does from time to time, since no thread of the allocator's own does it: takes what others have freed,
-//! sends home what waits in its outbox, and has its node's pool, and another's in turn, purge and patrol what is due. The time is looked at in one
-//! of 64 slow paths.
+//! sends home what waits in its outbox, and has its node's pool purge and patrol what is due; and seldom another node's,
+//! where no thread may run any more. The time is looked at in one of 64 slow paths.
 
 use core::cell::Cell;
 
@@ -26,6 +26,18 @@ impl Lookout {
     /// One that has never looked.
     pub(super) const fn new() -> Self {
         Lookout { calls: Cell::new(0), timer: Timer::new() }
+    }
+
+    /// Whether the next slow path is to look.
+    #[inline(always)]
+    pub(super) fn is_next(&self) -> bool {
+        self.calls.get() >= CALLS - 1
+    }
+
+    /// Counts a slow path that does not look.
+    #[inline(always)]
+    pub(super) fn count(&self) {
+        self.calls.set(self.calls.get() + 1);
     }
 }
 

@@ -4,15 +4,15 @@
 use core::cell::Cell;
 
 use super::Arena;
-use crate::segment::{ARENA_ALIGN, FULL_WEIGHT};
+use crate::segment::{Destination, FULL_WEIGHT};
 use crate::slab::{Block, double_free};
 
-const ENTRIES: usize = 16;
+const CHAINS: usize = 16;
 
 /// A chain in the making.
-struct Entry {
-    /// The arena that it goes to, by its address; 0: none yet. It stays when the chain was sent: the next one begins there.
-    owner: Cell<usize>,
+pub(super) struct Chain {
+    /// The arena that it goes to. It stays when the chain was sent: the next one goes there too.
+    destination: Cell<Option<Destination>>,
     first: Cell<Option<Block>>,
     /// The block that was added first.
     last: Cell<Option<Block>>,
@@ -21,66 +21,53 @@ struct Entry {
 }
 
 /// The chains, each at a place that its arena decides.
-pub(super) struct Outbox([Entry; ENTRIES]);
+pub(super) struct Outbox([Chain; CHAINS]);
 
 /// The place of an arena's chain. Arenas of different nodes differ in high bits of their addresses only, those of one
 /// node in low ones: all of them decide (Knuth, "The Art of Computer Programming" 3, 6.4, multiplicative hashing).
 #[inline(always)]
-fn place_of(owner: usize) -> usize {
-    (owner / ARENA_ALIGN).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - ENTRIES.ilog2())
+fn place_of(destination: Destination) -> usize {
+    destination.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - CHAINS.ilog2())
 }
 
 impl Outbox {
     pub(super) const fn new() -> Self {
-        Outbox(
-            [const { Entry { owner: Cell::new(0), first: Cell::new(None), last: Cell::new(None), weight: Cell::new(0) } };
-                ENTRIES],
-        )
+        Outbox([const { Chain::new() }; CHAINS])
     }
 
-    /// Whether chains for that arena are gathered.
+    /// The chain of blocks that go there, if some are gathered.
     #[inline(always)]
-    pub(super) fn has_place(&self, owner: usize) -> bool {
-        self.0[place_of(owner)].owner.get() == owner
+    pub(super) fn find(&self, destination: Destination) -> Option<&Chain> {
+        let chain = &self.0[place_of(destination)];
+        (chain.destination.get() == Some(destination)).then_some(chain)
     }
 
-    /// Adds a block of that arena's to its chain.
-    #[inline(always)]
-    pub(super) fn add(&self, owner: usize, block: Block, weight: u32) -> Added {
-        let entry = &self.0[place_of(owner)];
-        if entry.owner.get() == owner { entry.add(block, weight) } else { Added::NoPlace }
-    }
-
-    /// The same, and gathers for that arena from now on, no longer for the one that had its place; sends what is full.
-    pub(super) fn add_anew(&self, owner: usize, block: Block, weight: u32) {
-        let entry = &self.0[place_of(owner)];
-        if entry.owner.get() != owner {
-            entry.send();
-            entry.owner.set(owner);
+    /// Adds a block, and gathers for that arena from now on, no longer for the one that had its place; sends what is full.
+    pub(super) fn add_anew(&self, destination: Destination, block: Block, weight: u32) {
+        let chain = &self.0[place_of(destination)];
+        if chain.destination.get() != Some(destination) {
+            chain.send();
+            chain.destination.set(Some(destination));
         }
-        match entry.add(block, weight) {
-            Added::IsFull => entry.send(),
+        match chain.add(block, weight) {
+            Added::IsFull => chain.send(),
             Added::WasThere => double_free(block),
-            Added::Waits | Added::NoPlace => {}
+            Added::Waits => {}
         }
     }
 
     /// For audits: calls `visit` with each block and the address of the arena that it goes to.
     pub(super) fn each(&self, visit: &mut dyn FnMut(usize, Block)) {
-        for entry in &self.0 {
-            let chain = core::iter::successors(entry.first.get(), |block| block.next());
-            chain.for_each(|block| visit(entry.owner.get(), block));
+        for chain in &self.0 {
+            let Some(destination) = chain.destination.get() else { continue };
+            let blocks = core::iter::successors(chain.first.get(), |block| block.next());
+            blocks.for_each(|block| visit(destination.arena_address(), block));
         }
-    }
-
-    /// Sends that arena's chain.
-    pub(super) fn send(&self, owner: usize) {
-        self.0[place_of(owner)].send();
     }
 
     /// Sends all.
     pub(super) fn flush(&self) {
-        self.0.iter().for_each(Entry::send);
+        self.0.iter().for_each(Chain::send);
     }
 }
 
@@ -92,15 +79,18 @@ pub(super) enum Added {
     Waits,
     /// So many wait that they are to be sent.
     IsFull,
-    /// Nothing is gathered for its arena: it was not added.
-    NoPlace,
     /// It is the one that was added last: it was freed twice.
     WasThere,
 }
 
-impl Entry {
+impl Chain {
+    const fn new() -> Self {
+        Chain { destination: Cell::new(None), first: Cell::new(None), last: Cell::new(None), weight: Cell::new(0) }
+    }
+
+    /// Adds a block.
     #[inline(always)]
-    fn add(&self, block: Block, weight: u32) -> Added {
+    pub(super) fn add(&self, block: Block, weight: u32) -> Added {
         let first = self.first.get();
         if first == Some(block) {
             return Added::WasThere;
@@ -115,18 +105,21 @@ impl Entry {
         if weight >= FULL_WEIGHT { Added::IsFull } else { Added::Waits }
     }
 
-    fn send(&self) {
+    /// Sends its blocks.
+    pub(super) fn send(&self) {
         self.weight.set(0);
-        if let (Some(first), Some(last)) = (self.first.take(), self.last.take()) {
-            send_home(self.owner.get(), first, last);
+        if let (Some(destination), Some(first), Some(last)) =
+            (self.destination.get(), self.first.take(), self.last.take())
+        {
+            send_home(destination, first, last);
         }
     }
 }
 
-/// Puts a chain of blocks into the inbox of the arena with that address.
-pub(super) fn send_home(owner: usize, first: Block, last: Block) {
+/// Puts a chain of blocks into an arena's inbox.
+pub(super) fn send_home(destination: Destination, first: Block, last: Block) {
     // SAFETY: callers took the address from the owner word of a slab.
-    let arena = unsafe { Arena::at(owner) };
+    let arena = unsafe { Arena::at(destination.arena_address()) };
     // SAFETY: what is in an inbox are addresses of blocks.
     arena.inbox.push(first.address(), |next| last.set_next(unsafe { Block::from_address(next) }));
 }

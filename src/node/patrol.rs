@@ -3,9 +3,9 @@
 //! The kernel moves them under their users' hands (move_pages(2)).
 //!
 //! It goes through the node's part of the zone by addresses, so that segments and large mappings bound to the node are
-//! one to it: a granule at a time, of which a page in every 64 KiB is asked for, another one each round. Where one is
-//! away, all pages of its 64 KiB are moved. While the node has no room the patrol waits longer and longer. What lies
-//! outside the zone is not looked at.
+//! one to it: a granule at a time, of which a page in every 512 KiB is asked for, another one each round. Where one is
+//! away, so is a page in every 64 KiB, and all pages of those 64 KiB are moved whose page is away. While the node has no
+//! room the patrol waits longer and longer. What lies outside the zone is not looked at.
 //!
 //! On its way it looks whether the nodes that the process may use have changed.
 
@@ -25,12 +25,18 @@ const MOVED_AT_ONCE: usize = 8 << 20;
 /// Patrols that are left out at most while the node has no room.
 const MOST_LEFT_OUT: u32 = 64;
 
+/// Pages that are asked for at once. A few lines of the stack: it is cold when the patrol comes.
+const AT_ONCE: usize = 16;
+/// While all are home, a page in so many times 64 KiB is asked for.
+const SPARSE: usize = 8;
+const _: () = assert!(SLOTS.is_multiple_of(AT_ONCE * SPARSE));
+
 /// What a pool's patrol remembers.
 pub(super) struct Patrol {
     looked_at: Cell<u64>,
     /// The granule of the node's part of the zone that is looked at next.
     granule: Cell<usize>,
-    /// Patrols so far: decides which page of a slot is asked for.
+    /// Patrols so far: decides which pages are asked for.
     round: Cell<usize>,
     /// Patrols to leave out, and how many they were the last time.
     leave_out: Cell<u32>,
@@ -83,7 +89,12 @@ impl Locked {
         };
         patrol.granule.set(number + 1);
         patrol.round.set(patrol.round.get() + 1);
-        match self.bring_granule_home(start, patrol.round.get(), MOVED_AT_ONCE) {
+        let found = match self.find_away(start, patrol.round.get()) {
+            Ok(true) => self.bring_granule_home(start, patrol.round.get() / SPARSE, MOVED_AT_ONCE),
+            Ok(false) => Found::AllHome,
+            Err(found) => found,
+        };
+        match found {
             Found::NoRoom => {
                 let wait = (patrol.left_out.get() * 2).clamp(1, MOST_LEFT_OUT);
                 patrol.left_out.set(wait);
@@ -125,23 +136,32 @@ impl Locked {
             && topology::machine().is_usable(self.node())
     }
 
+    /// Whether one page in every 512 KiB of the granule at that address lies on another node.
+    fn find_away(&self, start: usize, round: usize) -> Result<bool, Found> {
+        let page = os::page_size();
+        let home = i32::from(topology::machine().id(self.node()).number());
+        let in_part = round % SPARSE * SLOT + round / SPARSE % (SLOT / page) * page;
+        for first in (0..SLOTS).step_by(AT_ONCE * SPARSE) {
+            let nodes = ask(|index| start + (first + index * SPARSE) * SLOT + in_part)?;
+            if nodes.iter().any(|node| *node >= 0 && *node != home) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Asks for a page in every 64 KiB of the granule at that address, and moves those that are away.
     fn bring_granule_home(&self, start: usize, round: usize, most: usize) -> Found {
         let page = os::page_size();
         let home = i32::from(topology::machine().id(self.node()).number());
         let in_slot = round % (SLOT / page) * page;
         let mut moved = 0;
-        // A few lines of the stack: it is cold when the patrol comes.
-        const AT_ONCE: usize = 16;
         for first in (0..SLOTS).step_by(AT_ONCE) {
             let slot_of = |index: usize| start + (first + index) * SLOT;
-            let pages: [usize; AT_ONCE] = core::array::from_fn(|index| slot_of(index) + in_slot);
-            let mut nodes = [0_i32; AT_ONCE];
-            if let Err(error) = os::where_are(&pages, &mut nodes) {
-                shortfalls::note_residence(error);
-                return Found::NoRoom;
-            }
-            // What is not in memory has a negative answer.
+            let nodes = match ask(|index| slot_of(index) + in_slot) {
+                Ok(nodes) => nodes,
+                Err(found) => return found,
+            };
             for index in (0..AT_ONCE).filter(|index| nodes[*index] >= 0 && nodes[*index] != home) {
                 if !bring_slot_home(slot_of(index), home) {
                     return Found::NoRoom;
@@ -153,6 +173,19 @@ impl Locked {
             }
         }
         if moved == 0 { Found::AllHome } else { Found::Moved(moved) }
+    }
+}
+
+/// The kernel's nodes of so many pages; a negative number for what is not in memory.
+fn ask(page: impl FnMut(usize) -> usize) -> Result<[i32; AT_ONCE], Found> {
+    let pages: [usize; AT_ONCE] = core::array::from_fn(page);
+    let mut nodes = [0; AT_ONCE];
+    match os::where_are(&pages, &mut nodes) {
+        Ok(()) => Ok(nodes),
+        Err(error) => {
+            shortfalls::note_residence(error);
+            Err(Found::NoRoom)
+        }
     }
 }
 

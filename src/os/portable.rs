@@ -286,6 +286,11 @@ pub(crate) fn current_cpu() -> Option<u32> {
 }
 
 /// Not known.
+pub(crate) fn current_cpu_at_hand() -> Option<u32> {
+    None
+}
+
+/// Not known.
 pub(crate) fn node_of_cpu(_: u32) -> Option<u32> {
     None
 }

@@ -104,6 +104,12 @@ pub(crate) fn current_cpu() -> Option<u32> {
     }
 }
 
+/// Likewise, where the `rseq` area is known already and nothing need be called.
+#[inline(always)]
+pub(crate) fn current_cpu_at_hand() -> Option<u32> {
+    rseq::cpu_at_hand()
+}
+
 #[cold]
 fn ask_for_cpu() -> Option<u32> {
     // SAFETY: no preconditions.
@@ -218,6 +224,18 @@ mod rseq {
                 return None;
             }
         }
+        cpu_at(place)
+    }
+
+    /// Where it was looked for before.
+    #[inline(always)]
+    pub(super) fn cpu_at_hand() -> Option<u32> {
+        let place = PLACE.load(Ordering::Relaxed);
+        if place.is_multiple_of(4) { cpu_at(place) } else { None }
+    }
+
+    #[inline(always)]
+    fn cpu_at(place: usize) -> Option<u32> {
         let cpu: i32;
         // SAFETY: the C library keeps the calling thread's area at that distance from its thread pointer; the kernel
         // writes aligned words of it, only while this thread is not running.
@@ -232,6 +250,10 @@ mod rseq {
 #[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
 mod rseq {
     pub(super) fn cpu() -> Option<u32> {
+        None
+    }
+
+    pub(super) fn cpu_at_hand() -> Option<u32> {
         None
     }
 
