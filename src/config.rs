@@ -194,6 +194,20 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Has the settings agree with each other, with a line on standard error where they did not.
+    pub(crate) fn settle(&mut self) {
+        if self.pool_size > self.pool_limit {
+            let line = Line::new().text("HOMING_POOL_SIZE is ").size(self.pool_size);
+            line.text(", and HOMING_POOL_LIMIT ")
+                .size(self.pool_limit)
+                .text(": pools obtain no more than the limit")
+                .say();
+            self.pool_size = self.pool_limit;
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self::new()

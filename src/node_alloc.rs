@@ -12,8 +12,8 @@ use crate::topology::{self, NodeId, NodeIndex};
 /// An allocator of the crate `allocator-api2` whose blocks all lie on one node, whichever threads allocate, use and free
 /// them (feature `allocator-api2`).
 ///
-/// Where the node has no memory left, allocation fails; nothing is taken from other nodes (see
-/// [`alloc_on_node`](crate::alloc_on_node) for errors, cost, re-entry). It works beside any global allocator. Values are
+/// Where the node's pool has no memory left, allocation fails; no other node's pool serves instead (see
+/// [`alloc_on_node`](crate::alloc_on_node) for errors, cost, re-entry, and for pages that the kernel has none of there). It works beside any global allocator. Values are
 /// small and freely copied; all of one node are the same.
 ///
 /// ```

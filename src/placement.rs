@@ -89,12 +89,13 @@ pub(crate) fn usable(id: NodeId) -> Result<NodeIndex, NodeError> {
 /// It is freed by [`dealloc_from_node`], or as any block of this allocator is (by [`Homing`](crate::Homing)'s `dealloc`,
 /// or by `free` in a process that has the shared object preloaded), by any thread.
 ///
-/// The pages are the node's as long as the kernel finds some there when they are first touched; a node that is full
-/// overflows into its nearest neighbour, page by page, but under [`Policy::Bind`](crate::Policy::Bind).
+/// The address range is the node's, and so are its pages as long as the kernel finds some there when they are first
+/// touched. Where the node is full then, the kernel takes pages of the nearest that has some, and the patrol moves them
+/// home when there is room again; under [`Policy::Bind`](crate::Policy::Bind) the request fails instead.
 ///
 /// - *Errors*: [`NodeError::NoSuchNode`], [`NodeError::WithoutMemory`], [`NodeError::NotAllowed`] say why the node is no
-///   choice; [`NodeError::Full`] that its pool has reached its limit, or the kernel has no memory. Nothing of another
-///   node is handed out instead.
+///   choice; [`NodeError::Full`] that its pool has reached its limit, or the kernel has no memory. No other node's pool
+///   serves instead.
 /// - *Cost*: on another node than the thread's, two takings of that node's lock beside an ordinary slow path.
 /// - *Re-entry* (from a hook of the C library, or a signal handler, in the middle of the allocator): `Full`.
 /// - *At thread exit* the block stays: it is its owner's to free.

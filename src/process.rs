@@ -31,6 +31,7 @@ fn first_use(base: &Config) -> bool {
             // The C library is not there yet: whoever comes in this early is served by the emergency path.
             return false;
         }
+        config.settle();
         // SAFETY: the one that sets up is alone until it is done.
         unsafe {
             config::install(config);

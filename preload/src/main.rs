@@ -10,18 +10,30 @@
 
 mod launcher;
 
+use std::io::{ErrorKind, Write, stderr, stdout};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match launcher::launch(std::env::args_os().skip(1)) {
         Ok(text) => {
-            // A closed pipe is no reason to complain.
-            let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
-            ExitCode::SUCCESS
+            match write_all(text.as_bytes()) {
+                // A closed pipe is no reason to complain.
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    let _ = writeln!(stderr(), "homing: standard output cannot be written to: {error}");
+                    ExitCode::FAILURE
+                }
+                _ => ExitCode::SUCCESS,
+            }
         }
         Err(failure) => {
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), failure.to_string().as_bytes());
+            let _ = stderr().write_all(failure.to_string().as_bytes());
             ExitCode::from(failure.status())
         }
     }
+}
+
+fn write_all(text: &[u8]) -> std::io::Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(text)?;
+    out.flush()
 }

@@ -39,6 +39,7 @@ fn help_lists_every_setting_and_version_is_the_package_s() {
             "overflow",
             "zero",
             "policy",
+            "large=",
             "purge_delay",
             "stats",
             "verbose",

@@ -78,3 +78,11 @@ fn the_launcher_wins_over_the_environment() {
     let said = run(&mut command).succeeded();
     assert!(said.only_line().contains("zero free"), "{said:?}");
 }
+
+#[test]
+fn a_pool_size_beyond_the_limit_is_one_line_and_the_limit_holds() {
+    let settings = [("HOMING_POOL_SIZE", "128M"), ("HOMING_POOL_LIMIT", "16M")];
+    let outcome = by_environment("resident", &settings).succeeded();
+    assert!(outcome.only_line().contains("HOMING_POOL_LIMIT 16.0 MiB"), "{outcome:?}");
+    assert!(outcome.number("resident") < 64 << 20, "{outcome:?}");
+}

@@ -158,3 +158,13 @@ fn a_wrong_command_line_is_one_reason_and_2() {
     }
     assert!(topology(&["--help"]).silent().out.contains("--json"));
 }
+
+#[test]
+fn a_description_that_cannot_be_written_is_said() {
+    for arguments in [&["topology"][..], &["topology", "--json"], &["--help"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has /dev/full");
+        let outcome = run(command(launcher()).args(arguments).stdout(full));
+        assert_eq!(outcome.status, Some(1), "{arguments:?}: {outcome:?}");
+        assert!(outcome.only_line().contains("standard output cannot be written to"), "{outcome:?}");
+    }
+}

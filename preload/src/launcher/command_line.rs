@@ -74,6 +74,9 @@ Settings (also read from the environment as HOMING_POOL_SIZE and so on; --set wi
                        free: when it is freed [off]
   policy=WORD          local: memory of the node the thread runs on; bind: of no other;
                        interleave: of all in turn; prefer:N: of node N [local]
+  large=WORD           blocks over 2 MiB: local: as smaller ones; firsttouch: each page near
+                       the thread that first writes it; interleave: on all nodes in turn
+                       [firsttouch under policy=local, else as the policy]
   purge_delay=TIME     how long freed memory waits before the kernel has it back, such as
                        0, 500ms, 2s or never [1s]
   stats=WORD           exit: write a summary when a process exits, children too [off]
