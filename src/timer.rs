@@ -23,6 +23,8 @@ pub(crate) struct Timer {
     ticks_to_wait: Cell<u64>,
     /// When it was last time.
     last_time: Cell<u64>,
+    /// Whether the counter can be read, as it was found when the clock was read: all threads share what tells.
+    has_counter: Cell<bool>,
 }
 
 impl Timer {
@@ -34,12 +36,17 @@ impl Timer {
             ticks_then: Cell::new(0),
             ticks_to_wait: Cell::new(0),
             last_time: Cell::new(0),
+            has_counter: Cell::new(false),
         }
     }
 
     /// The clock's milliseconds, if so many have gone by since it was last time. The period is the same in each call.
     pub(crate) fn is_time(&self, period: u64) -> Option<u64> {
-        self.is_time_by(period, os::processor_ticks(), os::now_ms)
+        let ticks = if self.has_counter.get() { os::processor_ticks() } else { None };
+        self.is_time_by(period, ticks, || {
+            self.has_counter.set(os::reads_processor_ticks());
+            os::now_ms()
+        })
     }
 
     fn is_time_by(&self, period: u64, ticks: Option<u64>, clock: impl FnOnce() -> u64) -> Option<u64> {

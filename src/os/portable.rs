@@ -275,6 +275,11 @@ pub(crate) fn now_ms() -> u64 {
 /// There is none.
 pub(crate) fn read_processor_ticks() {}
 
+/// Never.
+pub(crate) fn reads_processor_ticks() -> bool {
+    false
+}
+
 /// Not known.
 pub(crate) fn processor_ticks() -> Option<u64> {
     None

@@ -2,8 +2,6 @@
 
 use core::ffi::c_void;
 
-use crossbeam_utils::CachePadded;
-
 use super::keeping_errno;
 use super::process::token_pointer;
 use crate::os::fault::{self, Call};
@@ -54,16 +52,8 @@ pub(crate) fn now_ms() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// What slow paths read: together, and apart from what they do not, since the line is far on most nodes.
-struct AtHand {
-    /// Where the `rseq` area has the CPU's number, from the thread pointer; or what `rseq` has instead.
-    cpu_place: AtomicUsize,
-    /// Whether the processor's counter is read.
-    reads_ticks: AtomicBool,
-}
-
-static AT_HAND: CachePadded<AtHand> =
-    CachePadded::new(AtHand { cpu_place: AtomicUsize::new(rseq::NOT_LOOKED), reads_ticks: AtomicBool::new(false) });
+/// Whether the processor's counter is read.
+static READS_TICKS: AtomicBool = AtomicBool::new(false);
 
 /// Has the processor's counter read from now on, if the process may (PR_SET_TSC, which a program is started with; who
 /// forbids it to itself later, as strict seccomp(2) does, must not come here).
@@ -77,16 +67,19 @@ pub(crate) fn read_processor_ticks() {
             return;
         }
     }
-    AT_HAND.reads_ticks.store(true, Ordering::Relaxed);
+    READS_TICKS.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`processor_ticks`] may be called: not before [`read_processor_ticks`]. The coarse clock can be read where the
+/// counter kills the process.
+pub(crate) fn reads_processor_ticks() -> bool {
+    READS_TICKS.load(Ordering::Relaxed)
 }
 
 /// A counter of the processor's that goes on evenly for the most part, and is read without touching memory; how fast is
-/// not said. `None` until [`read_processor_ticks`]: the coarse clock can be read where the counter kills the process.
+/// not said.
 #[inline]
 pub(crate) fn processor_ticks() -> Option<u64> {
-    if !AT_HAND.reads_ticks.load(Ordering::Relaxed) {
-        return None;
-    }
     #[cfg(target_arch = "x86_64")]
     {
         // SAFETY: every x86-64 processor has the instruction.
@@ -166,8 +159,7 @@ pub(crate) fn current_node() -> Result<u32, i32> {
 /// The restartable-sequences area of the thread (rseq(2)), as far as it is needed here.
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 mod rseq {
-    use super::AT_HAND;
-    use crate::sync::Ordering;
+    use crate::sync::{AtomicUsize, Ordering};
 
     /// Offset of the CPU's number in `struct rseq` (linux/rseq.h).
     const CPU_ID: usize = 4;
@@ -196,8 +188,9 @@ mod rseq {
         unsafe { getcpu(cpu, node) == 0 }
     }
 
-    // Instead of the place of the CPU's number, which is its distance from the thread pointer: no distance is odd.
-    pub(super) const NOT_LOOKED: usize = 1;
+    /// Where the CPU's number stands, from the thread pointer; or one of the two below, which no offset is.
+    static PLACE: AtomicUsize = AtomicUsize::new(NOT_LOOKED);
+    const NOT_LOOKED: usize = 1;
     const NOWHERE: usize = 3;
 
     #[cold]
@@ -221,13 +214,13 @@ mod rseq {
                 place = (offset as usize).wrapping_add(CPU_ID);
             }
         }
-        AT_HAND.cpu_place.store(place, Ordering::Relaxed);
+        PLACE.store(place, Ordering::Relaxed);
         place
     }
 
     #[inline(always)]
     pub(super) fn cpu() -> Option<u32> {
-        let mut place = AT_HAND.cpu_place.load(Ordering::Relaxed);
+        let mut place = PLACE.load(Ordering::Relaxed);
         if !place.is_multiple_of(4) {
             place = if place == NOT_LOOKED { look() } else { place };
             if place == NOWHERE {
@@ -240,7 +233,7 @@ mod rseq {
     /// Where it was looked for before.
     #[inline(always)]
     pub(super) fn cpu_at_hand() -> Option<u32> {
-        let place = AT_HAND.cpu_place.load(Ordering::Relaxed);
+        let place = PLACE.load(Ordering::Relaxed);
         if place.is_multiple_of(4) { cpu_at(place) } else { None }
     }
 
@@ -259,8 +252,6 @@ mod rseq {
 
 #[cfg(not(all(target_arch = "x86_64", target_env = "gnu")))]
 mod rseq {
-    pub(super) const NOT_LOOKED: usize = 1;
-
     pub(super) fn cpu() -> Option<u32> {
         None
     }
