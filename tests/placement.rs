@@ -224,6 +224,46 @@ fn a_large_block_that_the_threads_own_policy_has_spread_is_reused_with_its_pages
     }
 }
 
+/// Memory that a thread of another node has left behind, and whose blocks are freed from here, goes back though no thread
+/// runs there any more to take it.
+#[test]
+fn memory_of_a_node_where_no_thread_runs_any_more_comes_back() {
+    const BLOCKS: usize = 32 << 10;
+    let _alone = alone();
+    let cpus = cpus();
+    let (Some(&(here, _)), Some(&(there, _))) = (cpus.first(), cpus.get(1)) else { return };
+    let layout = Layout::from_size_align(1000, 8).unwrap();
+    thread::spawn(move || {
+        run_on(here);
+        homing::entry::trim();
+        let before = homing::stats().used;
+        let blocks = thread::spawn(move || {
+            run_on(there);
+            // SAFETY: the size is not 0.
+            let block = |_| unsafe { HOMING.alloc(layout) } as usize;
+            (0..BLOCKS).map(block).collect::<Vec<_>>()
+        });
+        for block in blocks.join().unwrap() {
+            // SAFETY: not used any more.
+            unsafe { HOMING.dealloc(block as *mut u8, layout) };
+        }
+        assert!(homing::stats().used > before + (BLOCKS * layout.size()) / 2, "it waits in an inbox there");
+        // What this thread does now and then is all there is to bring it back; that takes some seconds at most.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while homing::stats().used > before + (4 << 20) {
+            assert!(std::time::Instant::now() < end, "{} bytes are in use", homing::stats().used - before);
+            let large = Layout::from_size_align(70_000, 8).unwrap();
+            for _ in 0..200 {
+                // SAFETY: the size is not 0, and the block is freed at once.
+                unsafe { HOMING.dealloc(HOMING.alloc(large), large) };
+            }
+            thread::sleep(std::time::Duration::from_millis(5));
+        }
+    })
+    .join()
+    .unwrap();
+}
+
 /// Blocks on their way from one thread to the next.
 struct Batch(Vec<(usize, Layout)>);
 
