@@ -47,7 +47,11 @@ const _: () = assert!(SLOTS == 512);
 /// The weight at which a chain of blocks is sent home: so many bytes, or so many blocks of the least weight.
 pub(crate) const FULL_WEIGHT: u32 = 128;
 const OUTBOX_BYTES: usize = 16 << 10;
-const LEAST_WEIGHT: usize = 4;
+/// What the lightest blocks weigh that have two words, and those that have one.
+pub(crate) const LEAST_WEIGHT_OF_TWO_WORDS: u32 = 4;
+const WEIGHT_OF_ONE_WORD: u8 = 3;
+/// Bytes in two words.
+pub(crate) const TWO_WORDS: usize = 2 * size_of::<usize>();
 
 /// A slot's number within its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,8 +308,10 @@ impl SegmentPtr {
 
     /// Says how long the blocks of the slot's slab are, in bytes.
     pub(crate) fn set_weight(self, slot: SlotIndex, block_size: usize) {
-        let weight = (block_size * FULL_WEIGHT as usize / OUTBOX_BYTES).clamp(LEAST_WEIGHT, FULL_WEIGHT as usize);
-        self.weight_byte(slot).store(weight as u8, Ordering::Relaxed);
+        let least = LEAST_WEIGHT_OF_TWO_WORDS as usize;
+        let weight = (block_size * FULL_WEIGHT as usize / OUTBOX_BYTES).clamp(least, FULL_WEIGHT as usize) as u8;
+        let weight = if block_size < TWO_WORDS { WEIGHT_OF_ONE_WORD } else { weight };
+        self.weight_byte(slot).store(weight, Ordering::Relaxed);
     }
 
     /// A slot's first byte.

@@ -69,6 +69,29 @@ impl Block {
     }
 }
 
+/// Free blocks of two words and more may carry a hint on their way home: another block that follows some places behind in
+/// the chain. Who takes the chain apart has that fetched while it waits for the next one.
+impl Block {
+    /// Writes the hint.
+    #[inline(always)]
+    pub(crate) fn set_hint(self, hint: Option<Block>) {
+        // SAFETY: whoever holds the block may write to it, and callers pass one of two words or more.
+        unsafe { self.0.cast::<Option<Block>>().add(1).write(hint) }
+    }
+
+    /// Has the processor fetch what the hint names, if there is one; whatever stands there, nothing is read of it.
+    #[inline(always)]
+    pub(crate) fn prefetch_hint(self) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            // SAFETY: whoever holds the block may read it, and callers pass one of two words or more.
+            let hint = unsafe { self.0.cast::<*const i8>().add(1).read() };
+            // SAFETY: a prefetch of any address does nothing that can be seen.
+            unsafe { core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(hint) };
+        }
+    }
+}
+
 /// What the owner does with a slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

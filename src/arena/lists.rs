@@ -9,7 +9,7 @@ use super::{Arena, enter, idle, tls};
 use crate::config::{self, Zero};
 use crate::node::{self, Locked};
 use crate::os;
-use crate::segment::{Destination, OwnerWord, SLOT, SegmentPtr, SlotIndex};
+use crate::segment::{Destination, OwnerWord, SLOT, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::{CLASSES, ClassId};
 use crate::slab::{Block, Shape, Slab, State, double_free};
 use crate::topology::NodeIndex;
@@ -333,6 +333,9 @@ impl Arena {
             return Self::send_on(block, word);
         };
         debug_assert_eq!(slab.node(), segment.node(), "a block comes home to its own node");
+        if slab.block_size() >= TWO_WORDS {
+            block.prefetch_hint();
+        }
         if slab.free_local(block) {
             self.count_ran_out(slab, pool);
         }
@@ -473,7 +476,7 @@ pub(crate) fn gather(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, bloc
     let block = unsafe { Block::at(block) };
     arena.busy.set(true);
     compiler_fence(Ordering::Acquire);
-    let added = chain.add(block, segment.weight(slot));
+    let added = chain.add(block, segment.weight(slot), true);
     compiler_fence(Ordering::Release);
     arena.busy.set(false);
     match added {

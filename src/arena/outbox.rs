@@ -4,7 +4,7 @@
 use core::cell::Cell;
 
 use super::Arena;
-use crate::segment::{Destination, FULL_WEIGHT};
+use crate::segment::{Destination, FULL_WEIGHT, LEAST_WEIGHT_OF_TWO_WORDS};
 use crate::slab::{Block, double_free};
 
 const CHAINS: usize = 16;
@@ -16,6 +16,8 @@ pub(super) struct Chain {
     first: Cell<Option<Block>>,
     /// The block that was added first.
     last: Cell<Option<Block>>,
+    /// The two that were added before `first`.
+    earlier: [Cell<Option<Block>>; 2],
     /// What its blocks weigh together: see `SegmentPtr::weight`.
     weight: Cell<u32>,
 }
@@ -49,7 +51,7 @@ impl Outbox {
             chain.send();
             chain.destination.set(Some(destination));
         }
-        match chain.add(block, weight) {
+        match chain.add(block, weight, false) {
             Added::IsFull => chain.send(),
             Added::WasThere => double_free(block),
             Added::Waits => {}
@@ -85,12 +87,18 @@ pub(super) enum Added {
 
 impl Chain {
     const fn new() -> Self {
-        Chain { destination: Cell::new(None), first: Cell::new(None), last: Cell::new(None), weight: Cell::new(0) }
+        Chain {
+            destination: Cell::new(None),
+            first: Cell::new(None),
+            last: Cell::new(None),
+            earlier: [const { Cell::new(None) }; 2],
+            weight: Cell::new(0),
+        }
     }
 
-    /// Adds a block.
+    /// Adds a block; with `hints` (see [`Block::set_hint`]), if it may.
     #[inline(always)]
-    pub(super) fn add(&self, block: Block, weight: u32) -> Added {
+    pub(super) fn add(&self, block: Block, weight: u32, hints: bool) -> Added {
         let first = self.first.get();
         if first == Some(block) {
             return Added::WasThere;
@@ -99,6 +107,11 @@ impl Chain {
             self.last.set(Some(block));
         }
         block.set_next(first);
+        if hints && weight >= LEAST_WEIGHT_OF_TWO_WORDS {
+            block.set_hint(self.earlier[1].get());
+        }
+        self.earlier[1].set(self.earlier[0].get());
+        self.earlier[0].set(first);
         self.first.set(Some(block));
         let weight = self.weight.get() + weight;
         self.weight.set(weight);
@@ -108,6 +121,7 @@ impl Chain {
     /// Sends its blocks.
     pub(super) fn send(&self) {
         self.weight.set(0);
+        self.earlier.iter().for_each(|earlier| earlier.set(None));
         if let (Some(destination), Some(first), Some(last)) =
             (self.destination.get(), self.first.take(), self.last.take())
         {
