@@ -86,6 +86,14 @@ fn messages_through_channels_arrive_whole_when_each_is_freed_by_another_thread()
 }
 
 #[test]
+fn the_least_blocks_freed_by_another_thread_leave_their_neighbours_as_they_were() {
+    // A block of 8 bytes has room for one word of the allocator's.
+    let (kept, freed): (Vec<_>, Vec<_>) = (0..100_000_u64).map(Box::new).partition(|index| **index % 2 == 0);
+    thread::spawn(move || drop(freed)).join().unwrap();
+    assert!(kept.iter().zip((0..).step_by(2)).all(|(kept, index)| **kept == index));
+}
+
+#[test]
 fn scoped_threads_that_free_each_others_data_corrupt_nothing() {
     let pool = Mutex::new(Vec::<(usize, Vec<u8>)>::new());
     thread::scope(|scope| {
