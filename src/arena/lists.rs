@@ -562,9 +562,10 @@ extern "C" fn free_anew(destination: Destination, block: Block, weight: u32) {
     }
     let exited = ptr::eq(arena, &raw const tls::EXITED);
     match (!exited).then(|| enter::enter(&config::Config::new()).ok()).flatten() {
-        // Entering may have given this thread the very arena that owns the slab; then it comes by its own inbox.
-        Some(held) => held.outbox.add_anew(destination, block, weight),
-        None => {
+        Some(held) if held.address() != destination.arena_address() => held.outbox.add_anew(destination, block, weight),
+        // Entering may have given this thread the very arena that owns the slab; then it comes by its own inbox. An outbox
+        // never gathers for its own arena.
+        _ => {
             block.set_next(None);
             send_home(destination, block, block);
         }

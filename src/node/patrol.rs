@@ -36,7 +36,7 @@ pub(super) struct Patrol {
     looked_at: Cell<u64>,
     /// The granule of the node's part of the zone that is looked at next.
     granule: Cell<usize>,
-    /// Patrols so far: decides which pages are asked for.
+    /// Rounds through all of the node's granules so far: decides which pages are asked for.
     round: Cell<usize>,
     /// Patrols to leave out, and how many they were the last time.
     leave_out: Cell<u32>,
@@ -53,6 +53,25 @@ impl Patrol {
             left_out: Cell::new(0),
         }
     }
+}
+
+impl Patrol {
+    /// The granule that is next, and the round that it is looked at in; `used_from` gives the number and the start of the
+    /// first one in use from a number on. A round is one of all granules: by one for each of them, some granules would
+    /// never be asked for some pages.
+    fn advance(&self, used_from: impl Fn(usize) -> Option<(usize, usize)>) -> Option<(usize, usize)> {
+        let (number, start) = used_from(self.granule.get()).or_else(|| {
+            self.round.set(self.round.get().wrapping_add(1));
+            used_from(0)
+        })?;
+        self.granule.set(number + 1);
+        Some((start, self.round.get()))
+    }
+}
+
+/// Where in each 512 KiB the page lies that is asked for in a round.
+fn sample(round: usize, page: usize) -> usize {
+    round % SPARSE * SLOT + round / SPARSE % (SLOT / page) * page
 }
 
 /// What came of bringing a granule's pages home.
@@ -84,13 +103,9 @@ impl Locked {
         if !self.can_patrol() {
             return;
         }
-        let Some((number, start)) = self.granule_from(patrol.granule.get()).or_else(|| self.granule_from(0)) else {
-            return;
-        };
-        patrol.granule.set(number + 1);
-        patrol.round.set(patrol.round.get() + 1);
-        let found = match self.find_away(start, patrol.round.get()) {
-            Ok(true) => self.bring_granule_home(start, patrol.round.get() / SPARSE, MOVED_AT_ONCE),
+        let Some((start, round)) = patrol.advance(|number| self.granule_from(number)) else { return };
+        let found = match self.find_away(start, round) {
+            Ok(true) => self.bring_granule_home(start, round / SPARSE, MOVED_AT_ONCE),
             Ok(false) => Found::AllHome,
             Err(found) => found,
         };
@@ -138,9 +153,8 @@ impl Locked {
 
     /// Whether one page in every 512 KiB of the granule at that address lies on another node.
     fn find_away(&self, start: usize, round: usize) -> Result<bool, Found> {
-        let page = os::page_size();
         let home = i32::from(topology::machine().id(self.node()).number());
-        let in_part = round % SPARSE * SLOT + round / SPARSE % (SLOT / page) * page;
+        let in_part = sample(round, os::page_size());
         for first in (0..SLOTS).step_by(AT_ONCE * SPARSE) {
             let nodes = ask(|index| start + (first + index * SPARSE) * SLOT + in_part)?;
             if nodes.iter().any(|node| *node >= 0 && *node != home) {
@@ -233,4 +247,28 @@ pub(crate) fn settle(
     let away = nodes.iter().any(|node| *node >= 0 && *node != i32::from(wanted.number()));
     // SAFETY: callers pass a committed block that nobody uses.
     away && helps() && unsafe { os::purge(start, size) }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_page_of_every_granule_is_asked_for_some_time() {
+        for page in [4096, 16 << 10, 64 << 10] {
+            let places = SPARSE * SLOT / page;
+            for granules in [1, 2, 3, 8, 100, 128] {
+                let patrol = Patrol::new();
+                let used_from = |number| (number < granules).then_some((number, number));
+                let patrols = (places + 1) * granules;
+                let asked: HashSet<_> = (0..patrols)
+                    .filter_map(|_| patrol.advance(used_from))
+                    .map(|(granule, round)| (granule, sample(round, page)))
+                    .collect();
+                assert_eq!(asked.len(), places * granules, "{granules} granules, pages of {page}");
+            }
+        }
+    }
 }
