@@ -26,14 +26,16 @@ mod lookout;
 mod outbox;
 pub(crate) mod tls;
 
-pub(crate) use lists::{Handed, count_ran_out, free_to_arena, free_to_checked_arena, gather};
+pub(crate) use lists::{Handed, count_ran_out, free_to_arena, gather};
 
 use core::cell::Cell;
 use core::num::NonZeroU32;
+use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use crate::node::Whereabouts;
+use crate::config::Config;
+use crate::node::{self, Whereabouts};
 use crate::segment::ARENA_ALIGN;
 use crate::size_class::{CLASSES, ClassId};
 use crate::slab::{Block, Slab};
@@ -192,6 +194,21 @@ impl Arena {
         Some(block)
     }
 
+    /// Whether a block of one of its slabs is free, but for those on their way home.
+    fn has_free(&self, slab: Slab, block: NonNull<u8>) -> bool {
+        let mut is_free = false;
+        slab.each_local(&mut |free| is_free |= free.pointer() == block);
+        let index = slab.class().index();
+        if self.current[index].get() != Some(slab) {
+            return is_free;
+        }
+        let lists = [self.fast[index].get(), self.checked[index].get()];
+        is_free
+            || lists
+                .into_iter()
+                .any(|first| core::iter::successors(first, |block| block.next()).any(|free| free.pointer() == block))
+    }
+
     /// For audits, while nobody else is at work: calls `visit` with each free block that counts as out of its slab, and
     /// where it waits.
     pub(crate) fn each_waiting(&self, visit: &mut dyn FnMut(Waiting, Block)) {
@@ -241,6 +258,36 @@ impl Arena {
 /// Whether the calling thread has an arena.
 pub(crate) fn is_attached() -> bool {
     tls::get().id.get().is_some()
+}
+
+/// Whether a block of the slab was freed, as far as it can be known: it waits in the calling thread's arena, in one that no
+/// thread has, or in what the calling thread has freed for others.
+pub(crate) fn is_known_free(slab: Slab, block: NonNull<u8>) -> bool {
+    let is_there = |arena: &Arena, pool: Option<&node::Locked>| {
+        arena.collect_inbox(pool);
+        let owner = slab.segment().owner(slab.slot()).arena_address();
+        // The slab may just have been given up, if that was its last block.
+        owner != Some(arena.address()) || arena.has_free(slab, block)
+    };
+    let Some(owner) = slab.segment().owner(slab.slot()).arena_address() else { return true };
+    if is_attached()
+        && let Ok(held) = enter::enter(&Config::new())
+    {
+        if held.address() == owner {
+            return is_there(&held, None);
+        }
+        let mut waits = false;
+        held.outbox.each(&mut |_, waiting| waits |= waiting.pointer() == block);
+        if waits {
+            return true;
+        }
+    }
+    let pool = node::pool(slab.segment().node());
+    if pool.is_mine() {
+        return false;
+    }
+    let pool = pool.lock();
+    idle::each(&pool).find(|arena| arena.address() == owner).is_some_and(|arena| is_there(arena, Some(&pool)))
 }
 
 /// Gives up the slabs of idle arenas of the pool's node of which every block is there.

@@ -137,7 +137,9 @@ fn audit_pool(pool: &Locked, audit: &mut Audit, asker: &mut Asker) -> Result<usi
                 Owner::Run(_) | Owner::RunInterior => {
                     check(!is_free, "a free slot is part of a run", segment.address())?
                 }
-                Owner::Mapping => check(false, "a segment's slot is said to be a mapping", segment.address())?,
+                Owner::Mapping | Owner::WatchedMapping => {
+                    check(false, "a segment's slot is said to be a mapping", segment.address())?
+                }
                 Owner::Free => {}
             }
         }

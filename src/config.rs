@@ -63,6 +63,20 @@ pub enum Large {
     Interleave,
 }
 
+/// Whether every block is watched for misuse (`HOMING_DEBUG`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Debug {
+    /// No: only the misuse is noticed that costs nothing to notice.
+    #[default]
+    Off,
+    /// Yes: what is wrong with a block ends the process with a report that names the block, its size and node, and where
+    /// it was allocated and freed.
+    On,
+    /// As `On`; and when the process exits, blocks that nothing points to any more are reported.
+    Leaks,
+}
+
 /// The settings, each documented at the builder method that sets it.
 ///
 /// ```
@@ -82,6 +96,7 @@ pub struct Config {
     /// `u64::MAX` for never.
     pub(crate) purge_delay_ms: u64,
     pub(crate) verbose: bool,
+    pub(crate) debug: Debug,
     /// Whether a summary is written when the process exits.
     pub(crate) summary: bool,
     /// For the launcher: the process that is to write its summary, and the descriptor it goes to.
@@ -101,6 +116,7 @@ impl Config {
             large: None,
             purge_delay_ms: 1000,
             verbose: false,
+            debug: Debug::Off,
             summary: false,
             report: None,
         }
@@ -160,6 +176,17 @@ impl Config {
         self
     }
 
+    /// Whether every block is watched for misuse (`HOMING_DEBUG`).
+    pub const fn debug(mut self, debug: Debug) -> Self {
+        self.debug = debug;
+        self
+    }
+
+    /// Whether allocation and freeing are to take the slow paths always.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.zero != Zero::Off || self.debug != Debug::Off
+    }
+
     /// Takes over what the environment says, with one line on standard error for each key or value that is not
     /// understood. False where there is no environment yet. Ignored altogether in a process with privileges its caller
     /// lacks (`AT_SECURE`).
@@ -192,9 +219,7 @@ impl Config {
             }
         })
     }
-}
 
-impl Config {
     /// Has the settings agree with each other, with a line on standard error where they did not.
     pub(crate) fn settle(&mut self) {
         if self.pool_size > self.pool_limit {

@@ -9,6 +9,7 @@ use core::ptr::{self, NonNull};
 
 use crate::arith::{MAX_SIZE, align_up};
 use crate::config::Config;
+use crate::heap::checked::{OfAlign, OfLayout, OfSize};
 use crate::size_class::ClassId;
 use crate::{heap, os};
 
@@ -22,16 +23,16 @@ static DEFAULTS: Config = Config::new();
 #[inline(always)]
 pub fn malloc(size: usize) -> *mut u8 {
     match ClassId::of_narrow_16(size) {
-        Some(class) => pop_or_refill(class),
+        Some(class) => pop_or_refill(size, class),
         None => malloc_wide(size),
     }
 }
 
 #[inline(always)]
-fn pop_or_refill(class: ClassId) -> *mut u8 {
+fn pop_or_refill(size: usize, class: ClassId) -> *mut u8 {
     match crate::arena::tls::get().pop(class) {
         Some(block) => block.pointer().as_ptr(),
-        None => heap::allocate_listed::<true>(class, &DEFAULTS),
+        None => heap::allocate_listed::<true>(size, ALIGN, &DEFAULTS, class),
     }
 }
 
@@ -39,7 +40,7 @@ fn pop_or_refill(class: ClassId) -> *mut u8 {
 #[inline(never)]
 extern "C" fn malloc_wide(size: usize) -> *mut u8 {
     match ClassId::of_16(size) {
-        Some(class) => pop_or_refill(class),
+        Some(class) => pop_or_refill(size, class),
         None => malloc_slow(size),
     }
 }
@@ -58,7 +59,37 @@ extern "C" fn malloc_slow(size: usize) -> *mut u8 {
 #[inline(always)]
 pub unsafe fn free(block: *mut u8) {
     // SAFETY: the caller's promise.
-    unsafe { heap::free(block) };
+    unsafe { heap::free(block, ()) };
+}
+
+/// `free_sized` (C23 7.24.3.4), and C++'s `operator delete` that is told the size: in debug mode a wrong size is reported.
+///
+/// # Safety
+/// As [`free`]; the size is the one that was asked for.
+#[inline(always)]
+pub unsafe fn free_sized(block: *mut u8, size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { heap::free(block, OfSize(size)) };
+}
+
+/// C++'s `operator delete` that is told the alignment: in debug mode a wrong one is reported.
+///
+/// # Safety
+/// As [`free`]; the alignment is the one that was asked for.
+#[inline(always)]
+pub unsafe fn free_aligned(block: *mut u8, align: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { heap::free(block, OfAlign(align.max(ALIGN))) };
+}
+
+/// `free_aligned_sized` (C23 7.24.3.5), and C++'s `operator delete` that is told both: in debug mode a wrong one is reported.
+///
+/// # Safety
+/// As [`free`]; alignment and size are those that were asked for.
+#[inline(always)]
+pub unsafe fn free_aligned_sized(block: *mut u8, align: usize, size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { heap::free(block, OfLayout { size, align: align.max(ALIGN) }) };
 }
 
 /// `calloc(3)`.
@@ -83,7 +114,7 @@ pub unsafe fn realloc(block: *mut u8, size: usize) -> *mut u8 {
         return ptr::null_mut();
     }
     // SAFETY: the caller's promise.
-    or_enomem(unsafe { heap::reallocate(block, size, ALIGN, &DEFAULTS) })
+    or_enomem(unsafe { heap::reallocate(block, size, ALIGN, &DEFAULTS, ()) })
 }
 
 /// `memalign(3)`: an alignment that is no power of two is rounded up to one, as in glibc.

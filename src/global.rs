@@ -3,8 +3,9 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
-use crate::config::{Config, Large, Overflow, Policy, Zero};
+use crate::config::{Config, Debug, Large, Overflow, Policy, Zero};
 use crate::heap;
+use crate::heap::checked::OfLayout;
 
 /// The allocator, as a program declares it.
 ///
@@ -78,6 +79,8 @@ impl Homing {
         purge_delay_ms: Option<u64>;
         /// See [`Config::verbose`].
         verbose: bool;
+        /// See [`Config::debug`].
+        debug: Debug;
     }
 }
 
@@ -90,9 +93,10 @@ unsafe impl GlobalAlloc for Homing {
     }
 
     #[inline]
-    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let claim = OfLayout { size: layout.size(), align: layout.align() };
         // SAFETY: the caller gives the block up.
-        unsafe { heap::free(block) };
+        unsafe { heap::free(block, claim) };
     }
 
     #[inline]
@@ -103,7 +107,8 @@ unsafe impl GlobalAlloc for Homing {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let Some(block) = NonNull::new(block) else { return core::ptr::null_mut() };
+        let claim = OfLayout { size: layout.size(), align: layout.align() };
         // SAFETY: the block is the caller's, with that layout.
-        unsafe { heap::reallocate(block, new_size, layout.align(), &self.config) }
+        unsafe { heap::reallocate(block, new_size, layout.align(), &self.config, claim) }
     }
 }

@@ -1,5 +1,7 @@
 //! Blocks out and blocks home: the fast paths, and where a pointer's masked address sends it when they do not serve.
 
+pub(crate) mod checked;
+
 use core::ptr::{self, NonNull};
 
 use crate::arena::enter::{self, Held, Refusal};
@@ -7,14 +9,16 @@ use crate::arena::{self, emergency, tls};
 use crate::arith::MAX_SIZE;
 use crate::config::Config;
 use crate::large::Mapping;
-use crate::message::fatal;
+use crate::misuse::{self, FreeError};
 use crate::node;
 use crate::os;
-use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
+use crate::place::{self, Place, find};
+use crate::segment::{Owner, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
 use crate::slab::{Block, Slab};
 use crate::topology::{self, NodeIndex};
 use crate::zone::{self, Outlier, Part};
+use checked::Claim;
 
 /// A block of at least `size` bytes aligned to `align`; null where there is no memory for it, or where the request can
 /// never be served (`align` no power of two, more than `isize::MAX` bytes). A size of 0 gives the least block.
@@ -24,16 +28,16 @@ pub(crate) fn allocate(size: usize, align: usize, base: &Config) -> *mut u8 {
     if align <= 8
         && let Some(class) = ClassId::of_narrow_8(size)
     {
-        return pop_or_refill(class, base);
+        return pop_or_refill(class, size, align, base);
     }
     allocate_wide(size, align, base)
 }
 
 #[inline(always)]
-fn pop_or_refill(class: ClassId, base: &Config) -> *mut u8 {
+fn pop_or_refill(class: ClassId, size: usize, align: usize, base: &Config) -> *mut u8 {
     match tls::get().pop(class) {
         Some(block) => block.pointer().as_ptr(),
-        None => allocate_listed::<false>(class, base),
+        None => allocate_listed::<false>(size, align, base, class),
     }
 }
 
@@ -43,7 +47,7 @@ extern "C" fn allocate_wide(size: usize, align: usize, base: &Config) -> *mut u8
     if align <= 16
         && let Some(class) = if align <= 8 { ClassId::of_8(size) } else { ClassId::of_16(size) }
     {
-        return pop_or_refill(class, base);
+        return pop_or_refill(class, size, align, base);
     }
     allocate_slow(size, align, base)
 }
@@ -51,18 +55,24 @@ extern "C" fn allocate_wide(size: usize, align: usize, base: &Config) -> *mut u8
 /// What [`allocate`] does when its list is empty. Where there is no memory, `FOR_C` says so in `errno` too.
 #[cold]
 #[inline(never)]
-pub(crate) extern "C" fn allocate_listed<const FOR_C: bool>(class: ClassId, base: &Config) -> *mut u8 {
+pub(crate) extern "C" fn allocate_listed<const FOR_C: bool>(
+    size: usize,
+    align: usize,
+    base: &Config,
+    class: ClassId,
+) -> *mut u8 {
     match tls::get().pop_freed(class) {
         Some(block) => block.pointer().as_ptr(),
-        None => allocate_held::<FOR_C>(class, base),
+        None => allocate_held::<FOR_C>(size, align, base, class),
     }
 }
 
 /// What [`allocate_listed`] does when nothing has come back to the class's slab, or it is time to look after the arena.
 #[cold]
 #[inline(never)]
-extern "C" fn allocate_held<const FOR_C: bool>(class: ClassId, base: &Config) -> *mut u8 {
+extern "C" fn allocate_held<const FOR_C: bool>(size: usize, align: usize, base: &Config, class: ClassId) -> *mut u8 {
     let handed = match enter::enter(base) {
+        Ok(held) if held.is_checked() => checked::allocate(&held, size, align, false),
         Ok(held) => held.allocate_block(class, false),
         Err(Refusal::NoMemory) => None,
         Err(Refusal::Reentered) => {
@@ -121,6 +131,9 @@ fn allocate_any(size: usize, align: usize, want_zero: bool, base: &Config) -> Op
             return Some(arena::Handed { block, is_zero: true });
         }
     };
+    if held.is_checked() {
+        return checked::allocate(&held, size, align, want_zero);
+    }
     match class {
         Some(class) => held.allocate_block(class, want_zero),
         None => held.allocate_large(size, align, want_zero),
@@ -133,9 +146,9 @@ pub(crate) fn allocate_on(node: NodeIndex, size: usize, align: usize, want_zero:
         return None;
     }
     let held = enter::enter_on(node, &Config::new()).ok()?;
-    let handed = match ClassId::of(size, align) {
-        Some(class) => held.allocate_block_at_home(class, want_zero)?,
-        None => held.allocate_large_on_node(size, align, want_zero)?,
+    let handed = match held.is_checked() {
+        true => checked::allocate(&held, size, align, want_zero)?,
+        false => held.allocate_at_home(size, align, want_zero)?,
     };
     let block = handed.block;
     debug_assert_eq!(node_of(block), Some(node));
@@ -156,14 +169,22 @@ pub(crate) fn node_of(block: NonNull<u8>) -> Option<NodeIndex> {
     let node = match find(block, "node_of") {
         Place::Slab(slab) => slab.node(),
         Place::Run(segment, _) => segment.node(),
-        Place::Mapping(mapping) => match mapping.part() {
-            Part::Node(node) => node,
-            // One node holds all there is.
-            Part::Unbound if topology::machine().count() == 1 => NodeIndex::FIRST,
-            Part::Unbound | Part::Spread => return None,
+        Place::Mapping(mapping) => node_of_mapping(mapping)?,
+        Place::Watched(watched) => match watched.mapping() {
+            Some(mapping) => node_of_mapping(mapping)?,
+            None => watched.segment_node(),
         },
     };
     (node != node::spread()).then_some(node)
+}
+
+fn node_of_mapping(mapping: Mapping) -> Option<NodeIndex> {
+    match mapping.part() {
+        Part::Node(node) => Some(node),
+        // One node holds all there is.
+        Part::Unbound if topology::machine().count() == 1 => Some(NodeIndex::FIRST),
+        Part::Unbound | Part::Spread => None,
+    }
 }
 
 /// Makes a live block at least `new_size` bytes long without moving it, or shorter. False where that cannot be.
@@ -181,32 +202,34 @@ pub(crate) unsafe fn resize_in_place(block: NonNull<u8>, new_size: usize) -> boo
             new_size > 0 && arena::large::resize_run(segment, block, slots, new_size) || new_size <= slots * SLOT
         }
         Place::Mapping(mapping) => arena::large::resize_mapping(mapping, new_size.max(1)),
+        Place::Watched(_) => false,
     }
 }
 
-/// Takes a block back. Null is nothing; a pointer that is not the allocator's ends the process with one line.
+/// Takes a block back, of which its user says `claim`. Null is nothing; a pointer that is not the allocator's ends the
+/// process with one line.
 ///
 /// # Safety
 /// The block is the caller's, and not used any more.
 #[inline(always)]
-pub(crate) unsafe fn free(block: *mut u8) {
+pub(crate) unsafe fn free<C: Claim>(block: *mut u8, claim: C) {
     if !zone::contains(block.expose_provenance()) {
-        return free_outside_zone(block);
+        return free_outside_zone(block, claim);
     }
     // SAFETY: addresses in the zone are not null.
-    free_masked(unsafe { NonNull::new_unchecked(block) });
+    free_masked(unsafe { NonNull::new_unchecked(block) }, claim);
 }
 
 /// Takes back a block whose header masking finds.
 #[inline(always)]
-fn free_masked(block: NonNull<u8>) {
+fn free_masked<C: Claim>(block: NonNull<u8>, claim: C) {
     let address = block.as_ptr() as usize;
     // SAFETY: in the zone, or in the first granule of an outlier.
     let segment = unsafe { SegmentPtr::of(address) };
     let slot = SlotIndex::of(address);
     let word = segment.owner(slot);
     if !word.is(tls::get().address()) {
-        return free_elsewhere(block, segment, slot);
+        return free_elsewhere(block, segment, slot, claim);
     }
     let slab = Slab::of_first_slot(segment, address);
     // SAFETY: the caller of `free` has given the block up.
@@ -217,108 +240,81 @@ fn free_masked(block: NonNull<u8>) {
 
 #[cold]
 #[inline(never)]
-extern "C" fn free_outside_zone(block: *mut u8) {
+#[allow(improper_ctypes_definitions, reason = "a claim of nothing is no argument")]
+extern "C" fn free_outside_zone<C: Claim>(block: *mut u8, claim: C) {
     let Some(block) = NonNull::new(block) else { return };
     let address = block.as_ptr() as usize;
     match zone::classify_outlier(address) {
-        Outlier::Masked => free_masked(block),
+        Outlier::Masked => free_masked(block, claim),
         // SAFETY: the zone says that a far-aligned block begins there.
         Outlier::FarAligned => arena::large::free_mapping(unsafe { Mapping::of_far_aligned(address) }),
-        Outlier::Foreign => fatal("free", address, FOREIGN),
+        Outlier::Foreign => checked::free_foreign(block),
     }
 }
 
-const FOREIGN: &str = "this pointer was not allocated here, or was freed already";
-const FREED: &str = "this block was freed already, or never handed out (double free)";
-const INTERIOR: &str = "this pointer lies within a block, not at its start";
-
 /// Takes back a block that is not plainly one of this thread's arena.
 #[inline(never)]
-extern "C" fn free_elsewhere(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex) {
+#[allow(improper_ctypes_definitions, reason = "a claim of nothing is no argument")]
+extern "C" fn free_elsewhere<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, claim: C) {
     if !arena::gather(segment, slot, segment.owner(slot), block) {
-        free_by_owner(block, segment, slot);
+        free_by_owner(block, segment, slot, claim);
     }
 }
 
 /// Takes back a block by what its owner word says.
 #[inline(never)]
-extern "C" fn free_by_owner(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex) {
+#[allow(improper_ctypes_definitions, reason = "a claim of nothing is no argument")]
+extern "C" fn free_by_owner<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, claim: C) {
     let word = segment.owner(slot);
     match word.unchecked_arena_address() {
-        Some(owner) => arena::free_to_arena(segment, slot, word, owner, block),
-        None => free_specially(block, segment, slot, word),
+        // No word stands where masking a pointer into the middle of a mapping leads.
+        Some(owner) if zone::has_headers(segment.address()) => {
+            arena::free_to_arena(segment, slot, word, owner, block);
+        }
+        _ => free_specially(block, segment, slot, claim),
     }
 }
 
-/// Takes back a block that is in no slab, or whose arena is in checked mode.
+/// Takes back a block that is in no slab, or whose arena is in checked mode; or ends the process, if there is none.
 #[cold]
 #[inline(never)]
-extern "C" fn free_specially(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, word: OwnerWord) {
+#[allow(improper_ctypes_definitions, reason = "a claim of nothing is no argument")]
+extern "C" fn free_specially<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, claim: C) {
     let address = block.as_ptr() as usize;
-    if let Some(owner) = word.arena_address() {
-        return arena::free_to_checked_arena(segment, slot, word, owner, block);
+    let fail = |error| misuse::fatal("free", address, error);
+    if !zone::has_headers(address) {
+        checked::free_foreign(block);
     }
+    let word = segment.owner(slot);
     match word.decode() {
         Owner::Run(slots) => {
-            if !address.is_multiple_of(SLOT) {
-                fatal("free", address, INTERIOR);
+            if let Err(error) = place::look(block) {
+                fail(error);
             }
             if !segment.free_owner(slot, word) {
-                fatal("free", address, FREED);
+                fail(FreeError::DoubleFree);
             }
             arena::large::free_run(segment, block, slots);
         }
         Owner::Mapping => {
-            // SAFETY: the owner word says so.
-            let mapping = unsafe { Mapping::of(address) };
-            if mapping.block() != block {
-                fatal("free", address, INTERIOR);
+            if let Err(error) = place::look(block) {
+                fail(error);
             }
             if !segment.free_owner(slot, word) {
-                fatal("free", address, FREED);
+                fail(FreeError::DoubleFree);
             }
-            arena::large::free_mapping(mapping);
+            // SAFETY: the owner word said so, and nobody else has freed it.
+            arena::large::free_mapping(unsafe { Mapping::of(address) });
         }
-        Owner::RunInterior => fatal("free", address, INTERIOR),
-        Owner::Free | Owner::Arena(..) => fatal("free", address, FREED),
+        Owner::WatchedMapping | Owner::Arena(..) => checked::free(block, segment, slot, word, claim),
+        Owner::RunInterior | Owner::Free => checked::free_foreign(block),
     }
 }
 
 /// Takes back a block that was deferred.
 pub(crate) fn free_deferred(block: NonNull<u8>) {
     // SAFETY: deferred blocks were given up by their users.
-    unsafe { free(block.as_ptr()) };
-}
-
-/// Where a live block lies.
-enum Place {
-    Slab(Slab),
-    Run(SegmentPtr, usize),
-    Mapping(Mapping),
-}
-
-/// Finds a live block; a pointer to none ends the process with one line that begins with `what`.
-fn find(block: NonNull<u8>, what: &str) -> Place {
-    let address = block.as_ptr() as usize;
-    if !zone::contains(address) {
-        match zone::classify_outlier(address) {
-            Outlier::Masked => {}
-            // SAFETY: the zone says that a far-aligned block begins there.
-            Outlier::FarAligned => return Place::Mapping(unsafe { Mapping::of_far_aligned(address) }),
-            Outlier::Foreign => fatal(what, address, FOREIGN),
-        }
-    }
-    // SAFETY: in the zone, or in the first granule of an outlier.
-    let segment = unsafe { SegmentPtr::of(address) };
-    let slot = SlotIndex::of(address);
-    match segment.owner(slot).decode() {
-        Owner::Arena(_, back) => Place::Slab(Slab::at(segment, slot.minus(back))),
-        Owner::Run(slots) => Place::Run(segment, slots),
-        // SAFETY: the owner word says so.
-        Owner::Mapping => Place::Mapping(unsafe { Mapping::of(address) }),
-        Owner::RunInterior => fatal(what, address, INTERIOR),
-        Owner::Free => fatal(what, address, FREED),
-    }
+    unsafe { free(block.as_ptr(), ()) };
 }
 
 /// Bytes of a live block that its user may write: at least what was asked for, the same for the block's life.
@@ -330,6 +326,7 @@ pub(crate) unsafe fn usable_size(block: NonNull<u8>) -> usize {
         Place::Slab(slab) => slab.block_size(),
         Place::Run(_, slots) => slots * SLOT,
         Place::Mapping(mapping) => mapping.length(),
+        Place::Watched(watched) => watched.size(),
     }
 }
 
@@ -341,7 +338,13 @@ pub(crate) unsafe fn usable_size(block: NonNull<u8>) -> usize {
 ///
 /// # Safety
 /// The block is the caller's, aligned to `align` as it was asked for.
-pub(crate) unsafe fn reallocate(block: NonNull<u8>, new_size: usize, align: usize, base: &Config) -> *mut u8 {
+pub(crate) unsafe fn reallocate<C: Claim>(
+    block: NonNull<u8>,
+    new_size: usize,
+    align: usize,
+    base: &Config,
+    claim: C,
+) -> *mut u8 {
     if new_size > MAX_SIZE {
         return ptr::null_mut();
     }
@@ -373,11 +376,12 @@ pub(crate) unsafe fn reallocate(block: NonNull<u8>, new_size: usize, align: usiz
                 && let Some(moved) = arena::large::move_mapping(&mapping, new_size, align)
             {
                 // SAFETY: the contents have moved; the old block is not used any more.
-                unsafe { free(block.as_ptr()) };
+                unsafe { free(block.as_ptr(), claim) };
                 return moved.as_ptr();
             }
             old
         }
+        Place::Watched(watched) => return checked::reallocate(watched, new_size, align, base, claim),
     };
     // What has grown this far may well grow on, which a run can do in place.
     let new = if new_size > GROWS_IN_RUNS && new_size > old_size {
@@ -389,7 +393,7 @@ pub(crate) unsafe fn reallocate(block: NonNull<u8>, new_size: usize, align: usiz
         // SAFETY: both blocks are at least that long, and apart.
         unsafe { new.copy_from_nonoverlapping(block, old_size.min(new_size)) };
         // SAFETY: the caller gave the old block up by this call's success.
-        unsafe { free(block.as_ptr()) };
+        unsafe { free(block.as_ptr(), claim) };
     }
     new
 }
@@ -400,6 +404,7 @@ const GROWS_IN_RUNS: usize = 16 << 10;
 #[cold]
 fn allocate_growing(size: usize, align: usize, base: &Config) -> *mut u8 {
     let handed = match enter::enter(base) {
+        Ok(held) if held.is_checked() => checked::allocate(&held, size, align, false),
         Ok(held) => held.allocate_growing(size, align),
         Err(Refusal::NoMemory) => None,
         Err(Refusal::Reentered) => return emergency::allocate(size, align),

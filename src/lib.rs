@@ -18,10 +18,10 @@
 //! | floor | modules |
 //! |---|---|
 //! | face | `global`, `entry`, `placement`, `node_alloc`, `stats`, `audit`, `hwloc` |
-//! | heap | `heap`, `process` |
+//! | heap | `heap`, `process`, `debug`, `place` |
 //! | thread | `arena` |
 //! | node | `node` |
-//! | memory | `slab`, `segment`, `large` |
+//! | memory | `slab`, `segment`, `large`, `misuse` |
 //! | ground | `zone`, `size_class`, `topology`, `config` |
 //! | bedrock | `os`, `sync`, `timer`, `message`, `arith` |
 
@@ -36,6 +36,8 @@ mod audit;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
+mod debug;
+#[cfg(not(loom))]
 pub mod entry;
 #[cfg(not(loom))]
 mod global;
@@ -47,6 +49,8 @@ mod hwloc;
 mod large;
 #[cfg(not(loom))]
 mod message;
+#[cfg(not(loom))]
+mod misuse;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(not(loom))]
@@ -55,6 +59,8 @@ mod node;
 mod node_alloc;
 #[cfg(not(loom))]
 mod os;
+#[cfg(not(loom))]
+mod place;
 #[cfg(not(loom))]
 mod placement;
 #[cfg(not(loom))]
@@ -79,9 +85,13 @@ pub use crate::arena::ArenaId;
 #[cfg(not(loom))]
 pub use crate::audit::{Audit, AuditError, audit};
 #[cfg(not(loom))]
-pub use crate::config::{Config, Large, Overflow, Policy, Zero, check_setting};
+pub use crate::config::{Config, Debug, Large, Overflow, Policy, Zero, check_setting};
 #[cfg(not(loom))]
 pub use crate::global::Homing;
+#[cfg(not(loom))]
+pub use crate::heap::checked::{try_dealloc, try_free};
+#[cfg(not(loom))]
+pub use crate::misuse::FreeError;
 #[cfg(not(loom))]
 pub use crate::node::shortfalls::Shortfalls;
 #[cfg(all(not(loom), feature = "allocator-api2"))]

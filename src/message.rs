@@ -41,7 +41,12 @@ impl Line {
 
     /// Adds an address.
     pub(crate) fn address(self, address: usize) -> Self {
-        self.text("0x").digits(address, 16)
+        self.text("0x").hexadecimal(address)
+    }
+
+    /// Adds a number in base 16.
+    pub(crate) fn hexadecimal(self, number: usize) -> Self {
+        self.digits(number, 16)
     }
 
     /// Adds a number of bytes in the largest unit that leaves it at one or more, to one decimal.
@@ -94,14 +99,6 @@ impl Line {
         self.text[self.length] = b'\n';
         os::write_to(descriptor, &self.text[..=self.length]);
     }
-}
-
-/// Memory safety is lost already: says why and ends the process.
-#[cold]
-#[inline(never)]
-pub(crate) fn fatal(what: &str, address: usize, why: &str) -> ! {
-    Line::new().text(what).text(" of ").address(address).text(": ").text(why).text("; aborting").say();
-    os::abort()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use core::ptr::NonNull;
 use allocator_api2::alloc::{AllocError, Allocator};
 
 use crate::heap;
+use crate::heap::checked::OfLayout;
 use crate::placement::{self, NodeError};
 use crate::topology::{self, NodeId, NodeIndex};
 
@@ -108,8 +109,9 @@ unsafe impl Allocator for NodeAlloc {
 
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
         if layout.size() > 0 {
+            let claim = OfLayout { size: layout.size(), align: layout.align() };
             // SAFETY: the block is one of `obtain`'s, and its user gives it up.
-            unsafe { heap::free(block.as_ptr()) };
+            unsafe { heap::free(block.as_ptr(), claim) };
         }
     }
 

@@ -5,6 +5,7 @@ use core::fmt;
 use core::ptr::NonNull;
 
 use crate::config::Config;
+use crate::heap::checked::OfLayout;
 use crate::topology::{self, NodeId, NodeIndex};
 use crate::{heap, node, os, process};
 
@@ -130,8 +131,9 @@ pub unsafe fn dealloc_from_node(block: NonNull<u8>, layout: Layout, node: NodeId
     if actual != node {
         return Err(NodeError::WrongNode { said: node, actual });
     }
+    let claim = OfLayout { size: layout.size(), align: layout.align() };
     // SAFETY: the caller gives the block up.
-    unsafe { heap::free(block.as_ptr()) };
+    unsafe { heap::free(block.as_ptr(), claim) };
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 use crate::config::{self, Config};
 use crate::sync::once::{Entry, Once};
 use crate::sync::{AtomicU32, Ordering};
-use crate::{arena, node, os, stats, topology, zone};
+use crate::{arena, debug, node, os, stats, topology, zone};
 
 static SET_UP: Once = Once::new();
 static HOOKS: Once = Once::new();
@@ -58,6 +58,7 @@ pub(crate) fn register_hooks() {
         if config.summary || config.report.is_some() {
             os::at_exit(stats::at_exit);
         }
+        debug::begin();
         true
     });
 }
@@ -79,9 +80,10 @@ pub(crate) fn has_hooks() -> bool {
     HOOKS.is_done()
 }
 
-/// Takes every lock, in the order in which they are taken elsewhere: pools by their index, then the zone's. What they
+/// Takes every lock, in the order in which they are taken elsewhere: the quarantine's, pools by their index, the zone's. What they
 /// guard is whole when the child gets its copy.
 extern "C" fn before_fork() {
+    debug::lock_for_fork().lock_for_fork();
     for index in 0..node::pools() {
         node::pool(topology::NodeIndex::new(index)).lock_for_fork().lock_for_fork();
     }
@@ -93,6 +95,7 @@ extern "C" fn after_fork_in_parent() {
     for index in (0..node::pools()).rev() {
         node::pool(topology::NodeIndex::new(index)).lock_for_fork().unlock_after_fork();
     }
+    debug::lock_for_fork().unlock_after_fork();
 }
 
 /// The child has the forking thread only. Its arena is as it was. Those of the other threads are lost to it: they may
@@ -102,6 +105,7 @@ extern "C" fn after_fork_in_child() {
     for index in 0..node::pools() {
         node::pool(topology::NodeIndex::new(index)).lock_for_fork().reset_in_child();
     }
+    debug::lock_for_fork().reset_in_child();
     SET_UP.reset_in_child();
     HOOKS.reset_in_child();
     FORK_HANDLERS.reset_in_child();

@@ -59,6 +59,14 @@ pub(crate) const TWO_WORDS: usize = 2 * size_of::<usize>();
 pub(crate) struct SlotIndex(u16);
 
 impl SlotIndex {
+    /// The first of all, which holds headers.
+    pub(crate) const FIRST: Self = SlotIndex(0);
+
+    /// Those that can hold blocks.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (FIRST_SLOT..SLOTS).map(|slot| SlotIndex(slot as u16))
+    }
+
     /// The slot that an address lies in.
     #[inline(always)]
     pub(crate) const fn of(address: usize) -> Self {
@@ -115,6 +123,8 @@ pub(crate) enum Owner {
     RunInterior,
     /// The block of a mapping of its own.
     Mapping,
+    /// The same, watched by the debug mode: the user's block lies within the mapping's.
+    WatchedMapping,
 }
 
 /// Where freed blocks go that wait in an outbox: the same for all plain owner words of an arena, and for no other word.
@@ -147,6 +157,7 @@ impl OwnerWord {
     pub(crate) const FREE: Self = OwnerWord(0);
     pub(crate) const RUN_INTERIOR: Self = OwnerWord(SPECIAL | 1 << 3);
     pub(crate) const MAPPING: Self = OwnerWord(SPECIAL | 2 << 3);
+    pub(crate) const WATCHED_MAPPING: Self = OwnerWord(SPECIAL | 3 << 3);
 
     #[inline(always)]
     pub(crate) const fn arena(address: usize, checked: bool, back: usize) -> Self {
@@ -184,6 +195,12 @@ impl OwnerWord {
         (self.0 != 0).then_some(align_down(self.0, ARENA_ALIGN))
     }
 
+    /// Whether it names an arena in checked mode.
+    #[inline]
+    pub(crate) fn is_checked(self) -> bool {
+        self.0 & (SPECIAL | CHECKED) == CHECKED
+    }
+
     /// How many slots before this one the slab begins. For the word of an arena.
     #[inline(always)]
     pub(crate) fn back(self) -> usize {
@@ -201,7 +218,8 @@ impl OwnerWord {
         match self.0 >> 3 & 7 {
             0 => Owner::Run(self.0 >> 8),
             1 => Owner::RunInterior,
-            _ => Owner::Mapping,
+            2 => Owner::Mapping,
+            _ => Owner::WatchedMapping,
         }
     }
 }

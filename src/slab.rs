@@ -17,9 +17,11 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
+use crate::misuse::{corrupted_link, double_free};
 use crate::segment::{SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::{ClassId, MAX_BLOCK};
 use crate::topology::NodeIndex;
+use crate::zone::granule_start;
 
 /// A free block, owned by whoever holds this: its first word links it to the next.
 #[must_use = "a block dropped on the floor is lost"]
@@ -66,6 +68,18 @@ impl Block {
     pub(crate) fn set_next(self, next: Option<Block>) {
         // SAFETY: whoever holds the block may write to it (invariant of `Block`).
         unsafe { self.0.cast::<Option<Block>>().write(next) }
+    }
+}
+
+impl Block {
+    /// Sees to it that the link of a free block leads to another one of its segment, or to none if it is the last.
+    #[inline(always)]
+    pub(crate) fn check_link(self, has_next: bool) {
+        let near = |next: Block| granule_start(next.address()) == granule_start(self.address());
+        let next = self.next();
+        if next.is_some() != has_next || !next.is_none_or(near) {
+            corrupted_link(self);
+        }
     }
 }
 
@@ -299,6 +313,7 @@ impl Slab {
         let list = header.local.take()?;
         let taken = header.carved.get() - header.needed.get();
         header.needed.set(header.carved.get());
+        list.check_link(taken > 1);
         Some((list, taken))
     }
 
@@ -415,12 +430,20 @@ impl Slab {
         Some((header.needed.get().wrapping_add(target), local))
     }
 
-    /// For audits: blocks that were carved.
+    /// For audits and the debug mode: blocks that were carved.
     pub(crate) fn carved(self) -> u32 {
         self.header().carved.get()
     }
 
-    /// For audits: calls `visit` with the blocks of the local list.
+    /// For the debug mode: calls `visit` with every block that was carved.
+    pub(crate) fn each_carved(self, visit: &mut dyn FnMut(Block)) {
+        for index in 0..self.carved() as usize {
+            // SAFETY: blocks below `carved` lie within the slab's slots.
+            visit(unsafe { Block::at(self.start().add(index * self.block_size())) });
+        }
+    }
+
+    /// Calls `visit` with the blocks of the local list.
     pub(crate) fn each_local(self, visit: &mut dyn FnMut(Block)) {
         core::iter::successors(self.last_freed(), |block| block.next()).for_each(visit);
     }
@@ -433,10 +456,3 @@ impl Slab {
 
 /// A parked slab is looked at again when one in so many of its blocks is back.
 const WAKE_FRACTION: usize = 16;
-
-/// A block was freed that is the one freed last.
-#[cold]
-#[inline(never)]
-pub(crate) extern "C" fn double_free(block: Block) -> ! {
-    crate::message::fatal("free", block.address(), "this block was freed already (double free)")
-}

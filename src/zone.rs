@@ -48,6 +48,8 @@ static PART: AtomicUsize = AtomicUsize::new(0);
 
 /// One bit a granule of the zone: in use. Guarded by `LOCK`, but for the reads in `used_granule`.
 static USED: [AtomicU8; WANTED / GRANULE / 8] = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
+/// One bit a granule of the zone: a range that was handed out begins with it. Written under `LOCK`.
+static BEGINS: [AtomicU8; WANTED / GRANULE / 8] = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
 /// By part: every granule below this one, counted from the part's first, is in use. Guarded by `LOCK`.
 static FIRST_FREE: [AtomicUsize; MAX_NODES + 2] = [const { AtomicUsize::new(0) }; MAX_NODES + 2];
 /// By part: no granule from this one on, counted from the part's first, was ever in use. Written under `LOCK`.
@@ -206,6 +208,7 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
         if run == granules {
             let start = at - granules;
             mark(first + start, granules, true);
+            set_begins(first + start, true);
             NEVER_USED[part].fetch_max(at, Ordering::Relaxed);
             if start == from {
                 FIRST_FREE[part].store(at, Ordering::Relaxed);
@@ -241,6 +244,52 @@ fn mark(first: usize, granules: usize, used: bool) {
         let old = byte.load(Ordering::Relaxed);
         let bit = 1 << (granule % 8);
         byte.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
+    }
+}
+
+fn set_begins(granule: usize, begins: bool) {
+    let byte = &BEGINS[granule / 8];
+    let old = byte.load(Ordering::Relaxed);
+    let bit = 1 << (granule % 8);
+    byte.store(if begins { old | bit } else { old & !bit }, Ordering::Relaxed);
+}
+
+/// Whether what masking the address leads to is the first granule of a range that was handed out: a segment's or a
+/// mapping's, where headers stand. Relaxed: whoever has a live block there was handed it after the bit was set.
+#[inline]
+pub(crate) fn has_headers(address: usize) -> bool {
+    if !contains(address) {
+        return bit(&OUTLIERS, address);
+    }
+    let granule = address.wrapping_sub(EXTENT.base.load(Ordering::Relaxed)) / GRANULE;
+    BEGINS.get(granule / 8).is_some_and(|byte| byte.load(Ordering::Relaxed) & 1 << (granule % 8) != 0)
+}
+
+/// The start of the range that an address of the zone lies in; `None` where it lies in none.
+pub(crate) fn range_around(address: usize) -> Option<usize> {
+    let is_used = |address: usize| {
+        let granule = address.checked_sub(EXTENT.base.load(Ordering::Relaxed))? / GRANULE;
+        Some(USED.get(granule / 8)?.load(Ordering::Relaxed) & 1 << (granule % 8) != 0)
+    };
+    let mut start = granule_start(address);
+    while contains(start) && is_used(start)? {
+        if has_headers(start) {
+            return Some(start);
+        }
+        start -= GRANULE;
+    }
+    None
+}
+
+/// Calls `visit` with the start of every range that begins with headers, in the zone and outside. Others may come and go
+/// meanwhile.
+pub(crate) fn each_with_headers(visit: &mut dyn FnMut(usize)) {
+    let base = EXTENT.base.load(Ordering::Relaxed);
+    for (map, base) in [(&BEGINS[..], base), (&OUTLIERS[..], 0)] {
+        for (index, byte) in map.iter().enumerate() {
+            let byte = byte.load(Ordering::Relaxed);
+            (0..8).filter(|bit| byte & 1 << bit != 0).for_each(|bit| visit(base + (index * 8 + bit) * GRANULE));
+        }
     }
 }
 
@@ -291,6 +340,7 @@ pub(crate) unsafe fn free(range: Range) {
     let part = first / in_part;
     let _guard = LOCK.lock();
     mark(first, size / GRANULE, false);
+    set_begins(first, false);
     let lowest = &FIRST_FREE[part];
     lowest.store(lowest.load(Ordering::Relaxed).min(first - part * in_part), Ordering::Relaxed);
 }

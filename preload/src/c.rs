@@ -51,9 +51,9 @@ pub unsafe extern "C" fn cfree(block: *mut c_void) {
 /// # Safety
 /// As [`free`]; the size is the one that was asked for.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_sized(block: *mut c_void, _: usize) {
+pub unsafe extern "C" fn free_sized(block: *mut c_void, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { entry::free(block.cast()) };
+    unsafe { entry::free_sized(block.cast(), size) };
 }
 
 /// `free_aligned_sized` (C23 7.24.3.5).
@@ -61,9 +61,9 @@ pub unsafe extern "C" fn free_sized(block: *mut c_void, _: usize) {
 /// # Safety
 /// As [`free`]; alignment and size are those that were asked for.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _: usize, _: usize) {
+pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, align: usize, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { entry::free(block.cast()) };
+    unsafe { entry::free_aligned_sized(block.cast(), align, size) };
 }
 
 /// `posix_memalign(3)`.

@@ -152,43 +152,43 @@ operator_new! {
 }
 
 macro_rules! operator_delete {
-    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*);)*) => {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) = $free:ident($($told:ident),*);)*) => {
         $($(#[$doc])*
         ///
         /// # Safety
-        /// Null, or a live block that is not used any more.
+        /// Null, or a live block that is not used any more, of the size and the alignment that are told.
         #[unsafe(no_mangle)]
         #[allow(non_snake_case)]
         pub unsafe extern "C" fn $name(block: *mut c_void, $($argument: $type),*) {
             // SAFETY: the caller's promise.
-            unsafe { entry::free(block.cast()) };
+            unsafe { entry::$free(block.cast(), $($told),*) };
         })*
     };
 }
 
 operator_delete! {
     /// `operator delete(void*)`.
-    _ZdlPv();
+    _ZdlPv() = free();
     /// `operator delete[](void*)`.
-    _ZdaPv();
+    _ZdaPv() = free();
     /// `operator delete(void*, nothrow_t const&)`.
-    _ZdlPvRKSt9nothrow_t(_nothrow: &NoThrow);
+    _ZdlPvRKSt9nothrow_t(_nothrow: &NoThrow) = free();
     /// `operator delete[](void*, nothrow_t const&)`.
-    _ZdaPvRKSt9nothrow_t(_nothrow: &NoThrow);
+    _ZdaPvRKSt9nothrow_t(_nothrow: &NoThrow) = free();
     /// `operator delete(void*, size_t)`.
-    _ZdlPvm(_size: usize);
+    _ZdlPvm(size: usize) = free_sized(size);
     /// `operator delete[](void*, size_t)`.
-    _ZdaPvm(_size: usize);
+    _ZdaPvm(size: usize) = free_sized(size);
     /// `operator delete(void*, align_val_t)`.
-    _ZdlPvSt11align_val_t(_align: usize);
+    _ZdlPvSt11align_val_t(align: usize) = free_aligned(align);
     /// `operator delete[](void*, align_val_t)`.
-    _ZdaPvSt11align_val_t(_align: usize);
+    _ZdaPvSt11align_val_t(align: usize) = free_aligned(align);
     /// `operator delete(void*, size_t, align_val_t)`.
-    _ZdlPvmSt11align_val_t(_size: usize, _align: usize);
+    _ZdlPvmSt11align_val_t(size: usize, align: usize) = free_aligned_sized(align, size);
     /// `operator delete[](void*, size_t, align_val_t)`.
-    _ZdaPvmSt11align_val_t(_size: usize, _align: usize);
+    _ZdaPvmSt11align_val_t(size: usize, align: usize) = free_aligned_sized(align, size);
     /// `operator delete(void*, align_val_t, nothrow_t const&)`.
-    _ZdlPvSt11align_val_tRKSt9nothrow_t(_align: usize, _nothrow: &NoThrow);
+    _ZdlPvSt11align_val_tRKSt9nothrow_t(align: usize, _nothrow: &NoThrow) = free_aligned(align);
     /// `operator delete[](void*, align_val_t, nothrow_t const&)`.
-    _ZdaPvSt11align_val_tRKSt9nothrow_t(_align: usize, _nothrow: &NoThrow);
+    _ZdaPvSt11align_val_tRKSt9nothrow_t(align: usize, _nothrow: &NoThrow) = free_aligned(align);
 }

@@ -53,7 +53,7 @@ mod tests {
 
     fn give(block: *mut u8) {
         // SAFETY: came from `take`, and is not used any more.
-        unsafe { heap::free(block) };
+        unsafe { heap::free(block, ()) };
     }
 
     /// Takes and frees blocks of many sizes, each of which must be a mapping of its own.
@@ -63,7 +63,7 @@ mod tests {
             assert!((block as usize).is_multiple_of(os::page_size()), "{size} bytes came from a slab");
             // SAFETY: the block is the caller's.
             let block =
-                unsafe { heap::reallocate(core::ptr::NonNull::new(block).unwrap(), 3 * size, 8, &Config::new()) };
+                unsafe { heap::reallocate(core::ptr::NonNull::new(block).unwrap(), 3 * size, 8, &Config::new(), ()) };
             assert!((block as usize).is_multiple_of(os::page_size()), "{size} bytes grew into a slab");
             give(block);
         }

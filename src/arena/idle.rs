@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use super::Arena;
-use crate::config::{self, Zero};
+use crate::config;
 use crate::node::Locked;
 use crate::segment::{OwnerWord, SLOT};
 
@@ -53,7 +53,7 @@ pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
     // SAFETY: zeroed memory of the slot that nobody else was given; zero bytes are a valid arena; slots that hold arenas
     // are never given back.
     let arena: &'static Arena = unsafe { &*new };
-    arena.begin(pool.node(), config::current().zero != Zero::Off);
+    arena.begin(pool.node(), config::current().is_checked());
     Some(arena)
 }
 

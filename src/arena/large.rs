@@ -175,17 +175,29 @@ impl Arena {
 
     /// A block of `size` bytes that no slab can serve, aligned to `align`. `None` where there is no memory for it.
     pub(crate) fn allocate_large(&self, size: usize, align: usize, want_zero: bool) -> Option<Handed> {
-        self.allocate_run_or_mapping(size, align, want_zero, false, node::part_for_large(self.node()))
+        self.allocate_run_or_mapping(size, align, want_zero, false, self.part_for_large())
     }
 
-    /// The same on the arena's node, whatever the settings say of large blocks.
-    pub(crate) fn allocate_large_on_node(&self, size: usize, align: usize, want_zero: bool) -> Option<Handed> {
-        self.allocate_run_or_mapping(size, align, want_zero, false, node::part_of(self.node()))
+    /// Where a mapping is to lie: as the settings say of large blocks, but for a request that names the arena's node.
+    fn part_for_large(&self) -> Part {
+        if self.stays_home.get() { node::part_of(self.node()) } else { node::part_for_large(self.node()) }
     }
 
     /// The same for a block that has grown so far, and may well grow on: at a place where there is room for that.
     pub(crate) fn allocate_growing(&self, size: usize, align: usize) -> Option<Handed> {
         self.allocate_run_or_mapping(size, align, false, true, node::part_for_large(self.node()))
+    }
+
+    /// For the debug mode: a mapping, however few bytes are wanted.
+    pub(crate) fn allocate_watched_mapping(&self, size: usize, align: usize) -> Option<NonNull<u8>> {
+        free_deferred();
+        let part = self.part_for_large();
+        if node::pool(self.node()).is_mine() {
+            return None;
+        }
+        self.look_after();
+        self.collect_inbox(None);
+        self.allocate_mapping(size, align, false, part).map(|handed| handed.block)
     }
 
     fn allocate_run_or_mapping(

@@ -7,12 +7,15 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use super::outbox::{Added, Chain, send_home};
 use super::{Arena, enter, idle, tls};
 use crate::config::{self, Zero};
+use crate::debug;
+use crate::misuse::{corrupted_link, double_free};
 use crate::node::{self, Locked};
 use crate::os;
 use crate::segment::{Destination, OwnerWord, SLOT, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::{CLASSES, ClassId};
-use crate::slab::{Block, Shape, Slab, State, double_free};
+use crate::slab::{Block, Shape, Slab, State};
 use crate::topology::NodeIndex;
+use crate::zone;
 
 /// How many bytes of blocks are carved at a time: about a page.
 const CARVE: usize = 4096;
@@ -63,7 +66,11 @@ impl Arena {
     /// A block of the class. `None` where there is no memory for it.
     #[inline(always)]
     pub(crate) fn allocate_block(&self, class: ClassId, want_zero: bool) -> Option<Handed> {
-        let list = self.list(class);
+        self.allocate_from(self.list(class), class, want_zero)
+    }
+
+    #[inline(always)]
+    fn allocate_from(&self, list: &Cell<Option<Block>>, class: ClassId, want_zero: bool) -> Option<Handed> {
         if list.get().is_none() {
             self.look_after();
             self.collect_inbox(None);
@@ -82,9 +89,26 @@ impl Arena {
         }
         let block = list.get()?;
         list.set(block.next());
-        let pointer = block.pointer();
-        let is_zero = self.is_checked.get() && {
-            match config::current().zero {
+        Some(Handed { block: block.pointer(), is_zero: false })
+    }
+
+    /// Whether every operation takes the slow path.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.is_checked.get()
+    }
+
+    /// As [`allocate_block`](Self::allocate_block), by an arena in checked mode; zeroed as the settings say.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn allocate_checked(&self, class: ClassId, want_zero: bool) -> Option<Handed> {
+        debug_assert!(self.is_checked.get());
+        if self.stays_home.get() {
+            self.leave_other_nodes(class);
+        }
+        let handed = self.allocate_block(class, want_zero)?;
+        let pointer = handed.block;
+        let is_zero = handed.is_zero
+            || match config::current().zero {
                 Zero::Off => false,
                 // SAFETY: the block is `size` bytes long and nobody's yet.
                 Zero::Alloc => unsafe {
@@ -93,11 +117,11 @@ impl Arena {
                 },
                 // Cleared when it was freed, or never used: but for the link.
                 Zero::Free => {
-                    block.set_next(None);
+                    // SAFETY: likewise; a block is a word long at least.
+                    unsafe { pointer.write_bytes(0, size_of::<usize>()) };
                     true
                 }
-            }
-        };
+            };
         Some(Handed { block: pointer, is_zero })
     }
 
@@ -174,14 +198,24 @@ impl Arena {
         self.in_pool_or_nearest(|pool| self.begin_slab(class, pool)).map(|()| None)
     }
 
-    /// As [`allocate_block`](Self::allocate_block), by an arena that stays home.
-    pub(crate) fn allocate_block_at_home(&self, class: ClassId, want_zero: bool) -> Option<Handed> {
+    /// A block by an arena that stays home.
+    pub(crate) fn allocate_at_home(&self, size: usize, align: usize, want_zero: bool) -> Option<Handed> {
+        match ClassId::of(size, align) {
+            Some(class) => {
+                self.leave_other_nodes(class);
+                self.allocate_block(class, want_zero)
+            }
+            None => self.allocate_large(size, align, want_zero),
+        }
+    }
+
+    /// Before it allocates a block of the class, by an arena that stays home.
+    pub(crate) fn leave_other_nodes(&self, class: ClassId) {
         debug_assert!(self.stays_home.get());
         // From when the node's pool was full, the arena may have a slab of another node.
         if let Some(slab) = self.current[class.index()].get().filter(|slab| slab.node() != self.node()) {
             self.put_aside(slab);
         }
-        self.allocate_block(class, want_zero)
     }
 
     /// Makes the current slab a partial one: the arena's list, all of which is its blocks, becomes its own.
@@ -224,8 +258,9 @@ impl Arena {
         }
         self.own(slab);
         self.make_current(slab);
-        if config::current().zero == Zero::Free && slots.used_before > 0 {
-            // Runs and slabs clear what they free, but for links, and blocks that others never gave back whole.
+        if (config::current().zero == Zero::Free || debug::is_on()) && slots.used_before > 0 {
+            // Runs and slabs clear what they free, but for links, and blocks that others never gave back whole. The debug
+            // mode takes what is not zero for a record of its own.
             // SAFETY: the slots were just taken and are committed.
             unsafe { slots.start().write_bytes(0, shape.slots * SLOT) };
         } else if self.filled[class.index()].get() && slots.used_before == 0 && shape.slots == 1 {
@@ -314,6 +349,12 @@ impl Arena {
         let mut next = unsafe { Block::from_address(self.inbox.take_all()) };
         while let Some(block) = next {
             next = block.next();
+            if let Some(next) = next
+                && !zone::contains(next.address())
+                && !zone::has_headers(next.address())
+            {
+                corrupted_link(block);
+            }
             self.bring_home(block, pool);
         }
     }
@@ -330,7 +371,7 @@ impl Arena {
         } else if word.arena_address() == Some(self.address()) {
             Slab::at(segment, slot.minus(word.back()))
         } else {
-            return Self::send_on(block, word);
+            return Self::send_on(block, segment, slot);
         };
         debug_assert_eq!(slab.node(), segment.node(), "a block comes home to its own node");
         if slab.block_size() >= TWO_WORDS {
@@ -343,8 +384,12 @@ impl Arena {
 
     /// Sends a block on whose slab was handed over to another arena in the meantime.
     #[cold]
-    fn send_on(block: Block, word: OwnerWord) {
-        let Some(owner) = word.arena_address() else { double_free(block) };
+    fn send_on(block: Block, segment: SegmentPtr, slot: SlotIndex) {
+        // What a link that was written over leads to may be in the middle of a mapping.
+        if !zone::has_headers(block.address()) {
+            corrupted_link(block);
+        }
+        let Some(owner) = segment.owner(slot).arena_address() else { double_free(block) };
         block.set_next(None);
         send_home(Destination::arena(owner), block, block);
     }
@@ -512,23 +557,6 @@ extern "C" fn free_to_own(slab: Slab, block: Block) {
     if slab.free_local(block) {
         count_ran_out(slab);
     }
-}
-
-/// The same as [`free_to_arena`] for an arena in checked mode.
-#[cold]
-pub(crate) fn free_to_checked_arena(
-    segment: SegmentPtr,
-    slot: SlotIndex,
-    word: OwnerWord,
-    owner: usize,
-    block: NonNull<u8>,
-) {
-    if config::current().zero == Zero::Free {
-        let size = Slab::at(segment, slot.minus(word.back())).block_size();
-        // SAFETY: the block is the slab's, `size` bytes long, and its user has given it up.
-        unsafe { block.write_bytes(0, size) };
-    }
-    free_to_arena(segment, slot, word, owner, block);
 }
 
 /// Sends the chain that was just filled.

@@ -4,8 +4,9 @@
 use core::cell::Cell;
 
 use super::Arena;
+use crate::misuse::double_free;
 use crate::segment::{Destination, FULL_WEIGHT, LEAST_WEIGHT_OF_TWO_WORDS};
-use crate::slab::{Block, double_free};
+use crate::slab::Block;
 
 const CHAINS: usize = 16;
 

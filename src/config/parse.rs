@@ -1,15 +1,15 @@
 //! The words of the environment.
 
-use super::{Config, Large, Overflow, Policy, Zero};
+use super::{Config, Debug, Large, Overflow, Policy, Zero};
 
 /// The settings' names, as they are told to people.
 pub(crate) const SETTINGS: &str = "HOMING_POOL_SIZE, HOMING_POOL_LIMIT, HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, \
-                                   HOMING_LARGE, HOMING_PURGE_DELAY, HOMING_STATS, HOMING_VERBOSE";
+                                   HOMING_LARGE, HOMING_PURGE_DELAY, HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
 
 /// What is said of a key that is none of them.
 pub(super) const UNKNOWN: &str = "no such setting; the settings are HOMING_POOL_SIZE, HOMING_POOL_LIMIT, \
                                   HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, HOMING_LARGE, HOMING_PURGE_DELAY, \
-                                  HOMING_STATS, HOMING_VERBOSE";
+                                  HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
 
 /// Why a setting was not taken.
 pub(super) enum Rejection {
@@ -26,6 +26,7 @@ const ZERO: &str = "off, alloc or free";
 const POLICY: &str = "local, bind, interleave or prefer:N with a node's number N";
 const LARGE: &str = "local, firsttouch or interleave";
 const SWITCH: &str = "0 or 1";
+const DEBUG: &str = "0, 1 or leaks";
 const STATS: &str = "off or exit";
 const REPORT: &str = "what the launcher gives it";
 
@@ -75,6 +76,15 @@ pub(super) fn apply(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(),
             set(&mut config.large, word.map(Some), LARGE)
         }
         b"PURGE_DELAY" => set(&mut config.purge_delay_ms, delay(value), DELAY),
+        b"DEBUG" => {
+            let word = match value {
+                b"0" => Some(Debug::Off),
+                b"1" => Some(Debug::On),
+                b"leaks" => Some(Debug::Leaks),
+                _ => None,
+            };
+            set(&mut config.debug, word, DEBUG)
+        }
         b"STATS" => {
             let word = match value {
                 b"off" => Some(false),
@@ -198,6 +208,7 @@ mod tests {
             ("LARGE", "first-touch"),
             ("VERBOSE", "yes"),
             ("STATS", "xml"),
+            ("DEBUG", "yes"),
             ("PURGE_DELAY", "soon"),
         ] {
             assert!(
@@ -221,6 +232,7 @@ mod tests {
             ("LARGE", "interleave"),
             ("PURGE_DELAY", "never"),
             ("VERBOSE", "1"),
+            ("DEBUG", "leaks"),
             ("STATS", "exit"),
             ("REPORT", "12:101"),
         ] {
@@ -235,6 +247,7 @@ mod tests {
             large: Some(Large::Interleave),
             purge_delay_ms: u64::MAX,
             verbose: true,
+            debug: Debug::Leaks,
             summary: true,
             report: Some((12, 101)),
         };

@@ -1,10 +1,12 @@
 //! Linux.
 
+mod inspect;
 mod memory;
 mod numa;
 mod process;
 mod thread;
 
+pub(crate) use inspect::*;
 pub(crate) use memory::*;
 pub(crate) use numa::*;
 pub(crate) use process::*;

@@ -94,6 +94,29 @@ pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Option<usize> {
     })
 }
 
+/// Calls `visit` with each byte of the file. False where it cannot be opened.
+pub(crate) fn each_byte_of_file(path: &CStr, visit: &mut dyn FnMut(u8)) -> bool {
+    keeping_errno(|| {
+        // SAFETY: the path is a C string.
+        let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        if file < 0 {
+            return false;
+        }
+        let mut buffer = [0_u8; 1024];
+        loop {
+            // SAFETY: the buffer is writable for its length.
+            match unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) } {
+                n if n > 0 => buffer.iter().take(n as usize).for_each(|byte| visit(*byte)),
+                n if n < 0 && errno() == libc::EINTR => {}
+                _ => break,
+            }
+        }
+        // SAFETY: `file` was opened above and is closed once.
+        unsafe { libc::close(file) };
+        true
+    })
+}
+
 /// Writes the text to a file descriptor, whole where the descriptor takes it. Errors are left alone: there is nobody to
 /// tell.
 pub(crate) fn write_to(descriptor: i32, text: &[u8]) {

@@ -1,0 +1,103 @@
+//! Leaks: blocks that nothing points to any more when the process exits.
+//!
+//! A block is reached if an address within it stands anywhere in the process's writable memory that is not the allocator's
+//! (statics, stacks, thread-local storage, mappings of the program's own), or in a block that is reached. This errs on the
+//! side of silence: any word that looks like an address counts as one (Boehm and Weiser, "Garbage Collection in an
+//! Uncooperative Environment", 1988).
+
+use core::cell::Cell;
+
+use super::record::Watched;
+use super::{each_watched, report};
+use crate::message::Line;
+use crate::os;
+use crate::zone;
+
+/// Leaks that are told one by one, at most: blocks allocated at the same place count as one.
+const TOLD: usize = 32;
+/// Words that are read of other memory at a time.
+const CHUNK: usize = 512;
+
+/// Blocks that are reached, and whose own words are still to be looked at.
+struct Found(Cell<Option<Watched>>);
+
+impl Found {
+    fn look_at(&self, word: usize) {
+        if let Some(watched) = Watched::holding(word)
+            && watched.reach()
+        {
+            watched.set_next(self.0.replace(Some(watched)));
+        }
+    }
+}
+
+/// Looks for leaks and tells them on standard error.
+#[inline(never)]
+pub(super) fn report() {
+    let mut buffer = [0_usize; CHUNK];
+    // What lies below on this thread's stack is left from calls that have returned.
+    let here = buffer.as_ptr() as usize;
+    let found = Found(Cell::new(None));
+    let has_maps = os::each_writable_mapping(&mut |start, end| {
+        let end = end & !(size_of::<usize>() - 1);
+        let mut at = if (start..end).contains(&here) { here + size_of_val(&buffer) } else { start };
+        while at < end {
+            if zone::contains(at) || zone::has_headers(at) {
+                at = (zone::granule_start(at) + zone::GRANULE).min(end);
+                continue;
+            }
+            let wanted = ((end - at) / size_of::<usize>()).min(CHUNK);
+            // What cannot be read has gone since.
+            let Some(read) = os::read_memory(at, &mut buffer[..wanted]) else { break };
+            buffer[..read].iter().for_each(|word| found.look_at(*word));
+            at += wanted * size_of::<usize>();
+        }
+    });
+    if !has_maps || !os::can_read_memory() {
+        Line::new().text("leaks cannot be looked for: the process may not read its own memory by system calls").say();
+        return;
+    }
+    while let Some(watched) = found.0.get() {
+        found.0.set(watched.next());
+        let (user, size) = (watched.user(), watched.size());
+        let first = user.as_ptr() as usize;
+        for offset in (first.next_multiple_of(8) - first..size.saturating_sub(7)).step_by(8) {
+            // SAFETY: a word of a live block, at a multiple of its size; whatever stands there is taken for a number.
+            found.look_at(unsafe { user.add(offset).cast::<usize>().read_volatile() });
+        }
+    }
+    tell();
+}
+
+/// Tells what was not reached.
+fn tell() {
+    let (mut blocks, mut bytes, mut places) = (0, 0, 0);
+    each_watched(&mut |leak| {
+        if !leak.is_unreached() {
+            return;
+        }
+        let (mut alike, mut alike_bytes) = (0, 0);
+        if places < TOLD {
+            let place = leak.stacks().0;
+            each_watched(&mut |other| {
+                if other.is_unreached() && other.stacks().0 == place {
+                    alike += 1;
+                    alike_bytes += other.size();
+                    other.reach();
+                }
+            });
+            places += 1;
+            let line =
+                Line::new().text("leak of ").size(alike_bytes).text(" in ").number(alike).text(" blocks, one at ");
+            line.address(leak.user().as_ptr() as usize).say();
+            report::say_history(leak);
+        } else {
+            (alike, alike_bytes) = (1, leak.size());
+        }
+        blocks += alike;
+        bytes += alike_bytes;
+    });
+    if blocks > 0 {
+        Line::new().text("leaks: ").size(bytes).text(" in ").number(blocks).text(" blocks in all").say();
+    }
+}

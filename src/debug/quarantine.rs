@@ -1,0 +1,84 @@
+//! The quarantine: freed blocks wait here, first in first out, before their memory can be handed out again.
+
+use core::cell::Cell;
+
+use super::Watched;
+use crate::sync::lock::Lock;
+
+/// Bytes of the heap that wait at most, all together.
+const MOST: usize = 32 << 20;
+/// Blocks that wait at most.
+const MOST_BLOCKS: usize = 1 << 16;
+
+struct Queue {
+    oldest: Cell<Option<Watched>>,
+    newest: Cell<Option<Watched>>,
+    bytes: Cell<usize>,
+    blocks: Cell<usize>,
+}
+
+/// The queue, and the lock that guards it.
+struct Quarantine {
+    lock: Lock,
+    queue: Queue,
+}
+
+// SAFETY: `queue` is touched only by who holds `lock`.
+unsafe impl Sync for Quarantine {}
+
+static QUARANTINE: Quarantine = Quarantine {
+    lock: Lock::new(),
+    queue: Queue { oldest: Cell::new(None), newest: Cell::new(None), bytes: Cell::new(0), blocks: Cell::new(0) },
+};
+
+/// Puts a freed block in; those that have to leave for it go back to the heap.
+pub(super) fn put(watched: Watched) {
+    if QUARANTINE.lock.is_mine() {
+        // A signal handler on top of this very function.
+        return super::release(watched);
+    }
+    let mut leaving = {
+        let _guard = QUARANTINE.lock.lock();
+        QUARANTINE.queue.push(watched);
+        QUARANTINE.queue.pop_excess()
+    };
+    while let Some(oldest) = leaving {
+        leaving = oldest.next();
+        super::release(oldest);
+    }
+}
+
+impl Queue {
+    fn push(&self, watched: Watched) {
+        watched.set_next(None);
+        match self.newest.replace(Some(watched)) {
+            Some(before) => before.set_next(Some(watched)),
+            None => self.oldest.set(Some(watched)),
+        }
+        self.bytes.set(self.bytes.get() + watched.raw_size());
+        self.blocks.set(self.blocks.get() + 1);
+    }
+
+    /// Takes out the oldest ones, as many as are too many; they are linked to each other. The newest stays in any case.
+    fn pop_excess(&self) -> Option<Watched> {
+        let first = self.oldest.get()?;
+        let mut last = None;
+        while let Some(oldest) = self.oldest.get() {
+            let is_too_much = self.bytes.get() > MOST || self.blocks.get() > MOST_BLOCKS;
+            if !is_too_much || self.newest.get() == Some(oldest) {
+                break;
+            }
+            self.bytes.set(self.bytes.get() - oldest.raw_size());
+            self.blocks.set(self.blocks.get() - 1);
+            self.oldest.set(oldest.next());
+            last = Some(oldest);
+        }
+        last?.set_next(None);
+        Some(first)
+    }
+}
+
+/// The lock, for `fork`.
+pub(crate) fn lock_for_fork() -> &'static Lock {
+    &QUARANTINE.lock
+}

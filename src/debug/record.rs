@@ -1,0 +1,407 @@
+//! The record of a watched block, and where it stands.
+//!
+//! ```text
+//! raw ................. raw + FRONT ...... user ............ user + size ....... raw's end
+//! |  record            |  no man's land  |  the user's      |  no man's land    |
+//! ```
+//!
+//! `raw` is a block of the heap below. Its first two words are left to that heap, which links free blocks by them, so that
+//! the record outlives the block until the memory is handed out anew.
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+use super::report::Finding;
+use super::stack::Stack;
+use super::{Said, is_on};
+use crate::arith::{MAX_SIZE, align_down, align_up};
+use crate::config::{self, Zero};
+use crate::large::Mapping;
+use crate::misuse::FreeError;
+use crate::os;
+use crate::place;
+use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
+use crate::slab::Slab;
+use crate::sync::{AtomicUsize, Ordering};
+use crate::topology::NodeIndex;
+use crate::zone;
+
+/// What a new block is filled with, what stands around it, and what a freed one is filled with.
+const NEW: u8 = 0xa5;
+const EDGE: u8 = 0xe7;
+const FREED: u8 = 0xdf;
+
+/// The least no man's land behind a block, in bytes.
+const LEAST_BEHIND: usize = 16;
+/// No man's land before a block is looked at so far, in bytes; an alignment may make it longer.
+const BEFORE: usize = 4096;
+
+/// What a record's mark says, together with the record's address, so that no copy of it counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+enum Mark {
+    Live = 0x6c69_7665_0001,
+    /// Live, and found by whoever looks for leaks.
+    Reached = 0x6c69_7665_0002,
+    /// Freed, in the quarantine.
+    Freed = 0x6672_6565_0001,
+    /// Freed, and given back to the heap below.
+    Released = 0x6672_6565_0002,
+}
+
+#[repr(C)]
+struct Record {
+    /// The heap's own, while the block is free.
+    links: Cell<[usize; 2]>,
+    mark: AtomicUsize,
+    /// The next in the quarantine, or on the list of those that a search for leaks has come to.
+    next: Cell<Option<Watched>>,
+    user: Cell<NonNull<u8>>,
+    size: Cell<usize>,
+    align: Cell<usize>,
+    /// Bytes in the block of the heap.
+    raw_size: Cell<usize>,
+    allocated_by: Cell<u32>,
+    freed_by: Cell<u32>,
+    allocated_at: Cell<Stack>,
+    freed_at: Cell<Stack>,
+}
+
+/// Bytes before a block at least: the record and sixteen of no man's land.
+const FRONT: usize = 272;
+const _: () = assert!(size_of::<Record>() + 16 <= FRONT && FRONT.is_multiple_of(16));
+
+/// How a watched block lies in one of the heap's.
+pub(super) struct Extent {
+    size: usize,
+    /// Bytes that the heap's block has at least, not counting `shift`.
+    pub(super) total: usize,
+    /// What the heap's block is aligned to.
+    pub(super) align: usize,
+    /// Bytes that the heap's block must be longer, where it is not aligned as the user's.
+    pub(super) shift: usize,
+}
+
+impl Extent {
+    /// For a block of that size and alignment; `None` where it would wrap.
+    pub(super) fn of(size: usize, align: usize) -> Option<Self> {
+        // So that the user's block is in the same slot as the heap's, or found by an owner word of its own.
+        let (align, shift) = if align < SLOT { (align.max(16), 0) } else { (16, align) };
+        let front = align_up(FRONT, align)?;
+        let total = front.checked_add(size)?.checked_add(LEAST_BEHIND)?;
+        (total.checked_add(shift)? <= MAX_SIZE).then_some(Extent { size, total, align, shift })
+    }
+}
+
+/// A block of the heap that holds, or held, a watched one: a pointer to its record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Watched(NonNull<Record>);
+
+impl Watched {
+    /// The record at the start of that block of the heap.
+    ///
+    /// # Safety
+    /// The block is at least `FRONT` bytes long and readable; it was cleared before a record was written to it.
+    pub(super) unsafe fn at(raw: NonNull<u8>) -> Self {
+        Watched(raw.cast())
+    }
+
+    fn record(&self) -> &Record {
+        // SAFETY: the block has room for a record, and any bytes that are there were written by `begin` or are zero,
+        // but for those that a program wrote over: see `is_whole`.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The block of the heap.
+    pub(super) fn raw(self) -> NonNull<u8> {
+        self.0.cast()
+    }
+
+    fn address(self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
+    fn is(self, mark: Mark) -> bool {
+        self.record().mark.load(Ordering::Acquire) == mark as usize ^ self.address()
+    }
+
+    fn set(self, mark: Mark) {
+        self.record().mark.store(mark as usize ^ self.address(), Ordering::Release);
+    }
+
+    /// Whether it is in its user's hands.
+    pub(super) fn is_live(self) -> bool {
+        self.is(Mark::Live) || self.is(Mark::Reached)
+    }
+
+    fn is_freed(self) -> bool {
+        self.is(Mark::Freed) || self.is(Mark::Released)
+    }
+
+    /// The user's block.
+    pub(super) fn user(self) -> NonNull<u8> {
+        self.record().user.get()
+    }
+
+    /// Bytes that the user asked for.
+    pub(crate) fn size(self) -> usize {
+        self.record().size.get()
+    }
+
+    pub(super) fn align(self) -> usize {
+        self.record().align.get()
+    }
+
+    /// The mapping that it has; `None` where it lies in a slab.
+    pub(crate) fn mapping(self) -> Option<Mapping> {
+        // SAFETY: watched blocks lie in segments and in the first granules of mappings.
+        let owner = unsafe { SegmentPtr::of(self.address()) }.owner(SlotIndex::of(self.address()));
+        // SAFETY: the owner word says so.
+        (owner == OwnerWord::WATCHED_MAPPING).then(|| unsafe { Mapping::of(self.address()) })
+    }
+
+    /// The node of its segment, where it lies in a slab.
+    pub(crate) fn segment_node(self) -> NodeIndex {
+        // SAFETY: watched blocks in slabs lie in segments.
+        unsafe { SegmentPtr::of(self.address()) }.node()
+    }
+
+    pub(super) fn threads(self) -> (u32, u32) {
+        (self.record().allocated_by.get(), self.record().freed_by.get())
+    }
+
+    pub(super) fn stacks(self) -> (Stack, Stack) {
+        (self.record().allocated_at.get(), self.record().freed_at.get())
+    }
+
+    pub(super) fn next(self) -> Option<Watched> {
+        self.record().next.get()
+    }
+
+    pub(super) fn set_next(self, next: Option<Watched>) {
+        self.record().next.set(next);
+    }
+
+    /// Bytes of the heap that it takes.
+    pub(super) fn raw_size(self) -> usize {
+        self.record().raw_size.get()
+    }
+
+    /// Makes the heap's block, of `raw_size` bytes, a watched one.
+    pub(super) fn begin(self, extent: &Extent, raw_size: usize, align: usize) {
+        let record = self.record();
+        let front = align_up(self.address() + FRONT, align.max(16)).unwrap_or(self.address() + FRONT) - self.address();
+        // SAFETY: `front + size` bytes are within the heap's block: see `Extent`.
+        record.user.set(unsafe { self.raw().add(front) });
+        record.size.set(extent.size);
+        record.align.set(align);
+        record.raw_size.set(raw_size);
+        record.freed_by.set(0);
+        record.freed_at.set(Stack::EMPTY);
+        record.next.set(None);
+        self.each_edge(|start, length| {
+            // SAFETY: within the heap's block, outside the record and the user's part.
+            unsafe { start.write_bytes(EDGE, length) };
+        });
+    }
+
+    /// Calls `visit` with no man's land: before the user's block, and behind it.
+    fn each_edge(self, mut visit: impl FnMut(NonNull<u8>, usize)) {
+        let (user, size) = (self.user(), self.size());
+        let before = user.as_ptr() as usize - self.address() - size_of::<Record>();
+        let before = before.min(BEFORE);
+        // SAFETY: so many bytes stand between the record and the user's block.
+        visit(unsafe { user.sub(before) }, before);
+        let behind = self.address() + self.raw_size() - (user.as_ptr() as usize + size);
+        // SAFETY: so many bytes of the heap's block follow the user's.
+        visit(unsafe { user.add(size) }, behind);
+    }
+
+    /// Fills a new block: with zeros, or with a pattern that is no pointer and no small number.
+    pub(super) fn fill_new(self, zero: bool) {
+        // SAFETY: the user's part of a block that nobody was given yet.
+        unsafe { self.user().write_bytes(if zero { 0 } else { NEW }, self.size()) };
+    }
+
+    /// What freed blocks are filled with.
+    fn filling() -> u8 {
+        if config::current().zero == Zero::Free { 0 } else { FREED }
+    }
+
+    pub(super) fn fill_freed(self) {
+        // SAFETY: the user's part of a block that its user has given up.
+        unsafe { self.user().write_bytes(Self::filling(), self.size()) };
+    }
+
+    /// Notes who allocated it and where, and hands it to the user.
+    pub(super) fn note_allocation(self, stack: Stack) {
+        self.record().allocated_by.set(os::thread_id());
+        self.record().allocated_at.set(stack);
+        self.set(Mark::Live);
+    }
+
+    /// Takes it out of its user's hands; false where that was done already.
+    pub(super) fn retire(self) -> bool {
+        let mark = &self.record().mark;
+        let (live, freed) = (Mark::Live as usize ^ self.address(), Mark::Freed as usize ^ self.address());
+        mark.compare_exchange(live, freed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Notes who freed it and where.
+    pub(super) fn note_free(self, stack: Stack) {
+        self.record().freed_by.set(os::thread_id());
+        self.record().freed_at.set(stack);
+    }
+
+    /// It goes back to the heap.
+    pub(super) fn set_released(self) {
+        self.set(Mark::Released);
+    }
+
+    /// For a search for leaks: marks it as found; false where it was already, or is not live.
+    pub(super) fn reach(self) -> bool {
+        let first = self.is(Mark::Live);
+        if first {
+            self.set(Mark::Reached);
+        }
+        first
+    }
+
+    /// Whether it is live and was not found.
+    pub(super) fn is_unreached(self) -> bool {
+        self.is(Mark::Live)
+    }
+
+    /// Whether a live block can be freed by somebody who says that of it.
+    pub(super) fn check_live(self, said: Said) -> Result<(), FreeError> {
+        let is_damaged = |finding: Finding| match finding {
+            Finding::Underrun { before } => Some(FreeError::Underrun { before }),
+            Finding::Overrun { behind } => Some(FreeError::Overrun { behind }),
+            Finding::WrittenAfterFree { .. } | Finding::RecordLost => None,
+        };
+        let damage = self.check_edges().err().and_then(is_damaged);
+        damage.map_or(Ok(()), Err)?;
+        let differs = |said: &usize, actual: usize| *said != actual;
+        if let Some(said) = said.size.filter(|said| differs(said, self.size())) {
+            return Err(FreeError::WrongSize { said, actual: self.size() });
+        }
+        match said.align.filter(|said| differs(said, self.align())) {
+            Some(said) => Err(FreeError::WrongAlign { said, actual: self.align() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether no man's land is as it was.
+    pub(super) fn check_edges(self) -> Result<(), Finding> {
+        let user = self.user().as_ptr() as usize;
+        let mut found = Ok(());
+        self.each_edge(|start, length| {
+            let is_before = (start.as_ptr() as usize) < user;
+            // SAFETY: within the heap's block; nobody but who is in the wrong writes to it.
+            let edge = unsafe { core::slice::from_raw_parts(start.as_ptr(), length) };
+            let differs = |byte: &u8| *byte != EDGE;
+            let nearest = if is_before { edge.iter().rposition(differs) } else { edge.iter().position(differs) };
+            if let (Ok(()), Some(at)) = (&found, nearest) {
+                found = Err(match is_before {
+                    true => Finding::Underrun { before: length - at },
+                    false => Finding::Overrun { behind: at + 1 },
+                });
+            }
+        });
+        found
+    }
+
+    /// Whether a block that was freed is as it was left; nothing is said of one that was never watched, or is live.
+    pub(super) fn check_freed(self) -> Result<(), Finding> {
+        if !self.is_freed() {
+            return Ok(());
+        }
+        // SAFETY: the user's part of a freed block; nobody but who is in the wrong writes to it.
+        let bytes = unsafe { core::slice::from_raw_parts(self.user().as_ptr(), self.size()) };
+        match bytes.iter().position(|byte| *byte != Self::filling()) {
+            Some(at) => Err(Finding::WrittenAfterFree { at }),
+            None => self.check_edges(),
+        }
+    }
+
+    /// The block of a slab in checked mode that an address is the user's start of.
+    pub(crate) fn in_slab(slab: Slab, address: usize) -> Result<Self, FreeError> {
+        let first = slab.start().as_ptr() as usize;
+        let size = slab.block_size();
+        if (address - first) / size >= slab.slots() * SLOT / size {
+            return Err(FreeError::Foreign);
+        }
+        let raw = address - (address - first) % size;
+        // SAFETY: a block of a slab in checked mode, which was cleared before its first use.
+        let watched = unsafe { Self::at(NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut(raw))) };
+        watched.begins_at(address)
+    }
+
+    /// The block of a watched mapping that an address is the user's start of.
+    pub(crate) fn in_mapping(mapping: Mapping, address: usize) -> Result<Self, FreeError> {
+        // SAFETY: a watched mapping's block begins with a record.
+        unsafe { Self::at(mapping.block()) }.begins_at(address)
+    }
+
+    fn begins_at(self, address: usize) -> Result<Self, FreeError> {
+        if !self.is_live() && !self.is_freed() {
+            // Where the record was never written, or is gone.
+            let is_lost = self.record().mark.load(Ordering::Relaxed) != 0 && address - self.address() >= FRONT;
+            return Err(if is_lost { FreeError::Underrun { before: FRONT } } else { FreeError::DoubleFree });
+        }
+        let user = self.user().as_ptr() as usize;
+        match (self.is_live(), address.checked_sub(user)) {
+            (true, Some(0)) => Ok(self),
+            (true, Some(offset)) if offset < self.size() => Err(FreeError::Interior { offset, size: self.size() }),
+            (true, _) => Err(FreeError::Foreign),
+            (false, _) => Err(FreeError::DoubleFree),
+        }
+    }
+
+    /// The watched block that an address lies in or near, live or freed, for reports.
+    pub(super) fn around(address: NonNull<u8>) -> Option<Self> {
+        let address = address.as_ptr() as usize;
+        let granule = match zone::has_headers(address) {
+            true => zone::granule_start(address),
+            false => zone::range_around(address)?,
+        };
+        // SAFETY: a range begins with the granule, so headers stand there.
+        let segment = unsafe { SegmentPtr::of(granule) };
+        let watched = match place::mapping_at(granule) {
+            Some(mapping) => {
+                let raw = mapping.block();
+                let is_watched = segment.owner(SlotIndex::of(raw.as_ptr() as usize)).decode() == Owner::WatchedMapping;
+                // SAFETY: a watched mapping's block begins with a record.
+                is_watched.then(|| unsafe { Self::at(raw) })?
+            }
+            None => {
+                let slot = SlotIndex::of(address);
+                let word = segment.owner(slot);
+                if !word.is_checked() || !is_on() {
+                    return None;
+                }
+                let slab = Slab::at(segment, slot.minus(word.back()));
+                let first = slab.start().as_ptr() as usize;
+                let size = slab.block_size();
+                if (address - first) / size >= slab.slots() * SLOT / size {
+                    return None;
+                }
+                let raw = address - (address - first) % size;
+                // SAFETY: a block of a slab in checked mode, which was cleared before its first use.
+                unsafe { Self::at(NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut(raw))) }
+            }
+        };
+        (watched.is_live() || watched.is_freed()).then_some(watched)
+    }
+
+    /// The live block whose user's part an address lies in; for a search for leaks.
+    pub(super) fn holding(address: usize) -> Option<Self> {
+        if align_down(address, zone::GRANULE) == 0 {
+            return None;
+        }
+        let watched = Self::around(NonNull::new(core::ptr::without_provenance_mut(address))?)?;
+        let offset = address.checked_sub(watched.user().as_ptr() as usize)?;
+        (watched.is_live() && offset < watched.size().max(1)).then_some(watched)
+    }
+}

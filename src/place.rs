@@ -1,0 +1,139 @@
+//! Where a pointer leads: by masking to a slab, a run or a mapping, or to nothing.
+
+use core::ptr::NonNull;
+
+use crate::debug::Watched;
+use crate::large::Mapping;
+use crate::misuse::{self, FreeError};
+use crate::segment::{self, Owner, SLOT, SegmentPtr, SlotIndex};
+use crate::slab::Slab;
+use crate::zone::{self, Outlier};
+
+/// Where a live block lies.
+pub(crate) enum Place {
+    /// In that slab.
+    Slab(Slab),
+    /// In that segment, so many slots.
+    Run(SegmentPtr, usize),
+    /// It has a mapping of its own.
+    Mapping(Mapping),
+    /// It is watched by the debug mode.
+    Watched(Watched),
+}
+
+/// Finds a block that is live; a pointer to none ends the process with one line that begins with `what`.
+#[inline]
+pub(crate) fn find(block: NonNull<u8>, what: &str) -> Place {
+    let address = block.as_ptr() as usize;
+    if !zone::contains(address) {
+        match zone::classify_outlier(address) {
+            Outlier::Masked => {}
+            // SAFETY: the zone says that a far-aligned block begins there.
+            Outlier::FarAligned => return Place::Mapping(unsafe { Mapping::of_far_aligned(address) }),
+            Outlier::Foreign => misuse::fatal(what, address, FreeError::Foreign),
+        }
+    }
+    // SAFETY: in the zone, or in the first granule of an outlier.
+    let segment = unsafe { SegmentPtr::of(address) };
+    let slot = SlotIndex::of(address);
+    let word = segment.owner(slot);
+    match word.decode() {
+        Owner::Arena(_, back) if !word.is_checked() => Place::Slab(Slab::at(segment, slot.minus(back))),
+        Owner::Run(slots) => Place::Run(segment, slots),
+        // SAFETY: the owner word says so.
+        Owner::Mapping => Place::Mapping(unsafe { Mapping::of(address) }),
+        _ => look(block).unwrap_or_else(|error| misuse::fatal(what, address, error)),
+    }
+}
+
+/// Where a pointer leads, or what is wrong with it. Whatever the pointer is, nothing is read but headers.
+///
+/// A block of a slab that was freed already, but not under the debug mode, is not told from a live one here.
+#[cold]
+pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
+    let address = block.as_ptr() as usize;
+    if !zone::has_headers(address) {
+        if zone::classify_outlier(address) == Outlier::FarAligned {
+            // SAFETY: the zone says that a far-aligned block begins there.
+            return Ok(Place::Mapping(unsafe { Mapping::of_far_aligned(address) }));
+        }
+        let around = zone::range_around(address).and_then(mapping_at);
+        return Err(around.and_then(|mapping| interior(mapping, address)).unwrap_or(FreeError::Foreign));
+    }
+    // SAFETY: a range begins with the granule, so headers stand there.
+    let segment = unsafe { SegmentPtr::of(address) };
+    let slot = SlotIndex::of(address);
+    let word = segment.owner(slot);
+    let at_start = |start: usize, size: usize| match address == start {
+        true => Ok(()),
+        false => Err(FreeError::Interior { offset: address - start, size }),
+    };
+    match word.decode() {
+        Owner::Arena(_, back) => {
+            let slab = Slab::at(segment, slot.minus(back));
+            if word.is_checked() && crate::debug::is_on() {
+                return Watched::in_slab(slab, address).map(Place::Watched);
+            }
+            let size = slab.block_size();
+            let first = slab.start().as_ptr() as usize;
+            // What is behind the last block is no block's.
+            match (address - first) / size < slab.slots() * SLOT / size {
+                true => at_start(address - (address - first) % size, size).map(|()| Place::Slab(slab)),
+                false => Err(FreeError::Foreign),
+            }
+        }
+        Owner::Run(slots) => {
+            let start = segment.slot_start(slot).as_ptr() as usize;
+            at_start(start, slots * SLOT).map(|()| Place::Run(segment, slots))
+        }
+        Owner::Mapping => {
+            // SAFETY: the owner word says so.
+            let mapping = unsafe { Mapping::of(address) };
+            let start = mapping.block().as_ptr() as usize;
+            match address < start {
+                true => Err(FreeError::Foreign),
+                false => at_start(start, mapping.length()).map(|()| Place::Mapping(mapping)),
+            }
+        }
+        // SAFETY: the owner word says so.
+        Owner::WatchedMapping => Watched::in_mapping(unsafe { Mapping::of(address) }, address).map(Place::Watched),
+        Owner::RunInterior => Err(match run_around(segment, slot) {
+            Some((start, slots)) => FreeError::Interior { offset: address - start, size: slots * SLOT },
+            // Where arenas lie.
+            None => FreeError::Foreign,
+        }),
+        Owner::Free => match mapping_at(segment.address()) {
+            Some(mapping) => Err(interior(mapping, address).unwrap_or(FreeError::Foreign)),
+            None => Err(FreeError::DoubleFree),
+        },
+    }
+}
+
+/// The run that a slot lies within: its start and how many slots it has.
+fn run_around(segment: SegmentPtr, slot: SlotIndex) -> Option<(usize, usize)> {
+    (1..=slot.get()).map(|back| slot.minus(back)).find_map(|first| match segment.owner(first).decode() {
+        Owner::RunInterior => None,
+        Owner::Run(slots) if first.get() + slots > slot.get() => {
+            Some(Some((segment.slot_start(first).as_ptr() as usize, slots)))
+        }
+        _ => Some(None),
+    })?
+}
+
+/// What is wrong with a pointer into that mapping; `None` for one that lies outside its block.
+fn interior(mapping: Mapping, address: usize) -> Option<FreeError> {
+    let offset = address.checked_sub(mapping.block().as_ptr() as usize)?;
+    let size = mapping.length();
+    (offset < size).then_some(FreeError::Interior { offset, size })
+}
+
+/// The live mapping whose range begins with that granule, if it is one's.
+pub(crate) fn mapping_at(granule: usize) -> Option<Mapping> {
+    // SAFETY: a range begins with the granule, as callers have seen to, so headers stand there.
+    let segment = unsafe { SegmentPtr::of(granule) };
+    // A mapping's block begins in slot 1, or where its alignment puts it.
+    let is_mapping = |slot: &SlotIndex| matches!(segment.owner(*slot).decode(), Owner::Mapping | Owner::WatchedMapping);
+    let slot = (0..segment::SLOTS.ilog2()).map(|shift| SlotIndex::FIRST.plus(1 << shift)).find(is_mapping)?;
+    // SAFETY: the owner word of one of its slots says so.
+    Some(unsafe { Mapping::of(segment.slot_start(slot).as_ptr() as usize) })
+}
