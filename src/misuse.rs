@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use crate::large::Mapping;
 use crate::message::Line;
 use crate::os;
 use crate::segment::{Owner, SegmentPtr, SlotIndex};
@@ -170,7 +171,17 @@ pub(crate) fn about(line: Line, address: usize) -> Line {
         }
         Owner::Run(slots) => name_node(line.text("; run of ").size(slots * crate::segment::SLOT), segment.node()),
         Owner::RunInterior => name_node(line.text("; within a run"), segment.node()),
-        Owner::Mapping | Owner::WatchedMapping | Owner::Free => line,
+        Owner::Mapping | Owner::WatchedMapping => {
+            // SAFETY: the owner word says so.
+            let mapping = unsafe { Mapping::of(address) };
+            let line = line.text("; mapping of ").size(mapping.length());
+            // Where its pages are touched first decides, if no part of the zone does.
+            match (mapping.part(), mapping.node()) {
+                (zone::Part::Unbound, _) | (_, None) => line,
+                (_, Some(node)) => name_node(line, node),
+            }
+        }
+        Owner::Free => line,
     }
 }
 

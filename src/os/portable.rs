@@ -317,3 +317,47 @@ pub(crate) unsafe fn bind(_: NonNull<u8>, _: usize, _: Binding, _: &NodeMask) ->
 pub(crate) fn allowed_nodes() -> Result<NodeMask, i32> {
     Err(EINVAL)
 }
+
+/// A number that no other living thread has.
+pub(crate) fn thread_id() -> u32 {
+    thread_token() as u32
+}
+
+/// Nothing: stacks are not read.
+#[inline(never)]
+pub(crate) fn read_stack(_: &mut [usize]) {}
+
+/// Where a piece of code comes from.
+pub(crate) struct CodePlace {
+    /// The program or shared object.
+    pub(crate) file: &'static CStr,
+    /// Bytes from where that was loaded to.
+    pub(crate) offset: usize,
+    /// The function, if it is known.
+    pub(crate) function: Option<&'static CStr>,
+}
+
+/// Not known.
+pub(crate) fn whereabouts_of_code(_: usize) -> Option<CodePlace> {
+    None
+}
+
+/// Not known.
+pub(crate) fn own_shared_object() -> Option<(usize, usize)> {
+    None
+}
+
+/// Never: memory is not read like this.
+pub(crate) fn read_memory(_: usize, _: &mut [usize]) -> Option<usize> {
+    None
+}
+
+/// No.
+pub(crate) fn can_read_memory() -> bool {
+    false
+}
+
+/// Not known.
+pub(crate) fn each_writable_mapping(_: &mut dyn FnMut(usize, usize)) -> bool {
+    false
+}
