@@ -40,13 +40,13 @@ const BEFORE: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 enum Mark {
-    Live = 0x6c69_7665_0001,
+    Live = 0x6c69_7601,
     /// Live, and found by whoever looks for leaks.
-    Reached = 0x6c69_7665_0002,
+    Reached = 0x6c69_7602,
     /// Freed, in the quarantine.
-    Freed = 0x6672_6565_0001,
+    Freed = 0x6672_6501,
     /// Freed, and given back to the heap below.
-    Released = 0x6672_6565_0002,
+    Released = 0x6672_6502,
 }
 
 #[repr(C)]
