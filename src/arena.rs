@@ -221,7 +221,7 @@ impl Arena {
         self.outbox.each(&mut |owner, block| visit(Waiting::Outbox(owner), block));
         // SAFETY: what is in an inbox are addresses of blocks.
         let first = unsafe { Block::from_address(self.inbox.peek()) };
-        core::iter::successors(first, |block| block.next()).for_each(|block| visit(Waiting::Inbox, block));
+        core::iter::successors(first, |block| block.next_of_chain()).for_each(|block| visit(Waiting::Inbox, block));
     }
 
     /// All arenas, newest first.
@@ -288,6 +288,15 @@ pub(crate) fn is_known_free(slab: Slab, block: NonNull<u8>) -> bool {
     }
     let pool = pool.lock();
     idle::each(&pool).find(|arena| arena.address() == owner).is_some_and(|arena| is_there(arena, Some(&pool)))
+}
+
+/// Hardened: ends the process if a block that is about to be freed is among the calling thread's free ones.
+#[cold]
+#[inline(never)]
+pub(crate) fn refuse_free_block(slab: Slab, block: Block) {
+    if tls::get().has_free(slab, block.pointer()) {
+        crate::misuse::double_free(block);
+    }
 }
 
 /// Gives up the slabs of idle arenas of the pool's node of which every block is there.

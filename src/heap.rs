@@ -8,6 +8,7 @@ use crate::arena::enter::{self, Held, Refusal};
 use crate::arena::{self, emergency, tls};
 use crate::arith::MAX_SIZE;
 use crate::config::Config;
+use crate::hardened;
 use crate::large::Mapping;
 use crate::misuse::{self, FreeError};
 use crate::node;
@@ -233,7 +234,11 @@ fn free_masked<C: Claim>(block: NonNull<u8>, claim: C) {
     }
     let slab = Slab::of_first_slot(segment, address);
     // SAFETY: the caller of `free` has given the block up.
-    if slab.free_local(unsafe { Block::at(block) }) {
+    let block = unsafe { Block::at(block) };
+    if hardened::ON && block.looks_free() {
+        arena::refuse_free_block(slab, block);
+    }
+    if slab.free_local(block) {
         arena::count_ran_out(slab);
     }
 }

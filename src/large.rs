@@ -9,6 +9,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 
 use crate::arith::align_up;
+use crate::hardened;
 use crate::os::{self, Moved};
 use crate::segment::{OWNERS, OwnerWord, SegmentPtr, SlotIndex};
 use crate::topology::NodeIndex;
@@ -60,18 +61,26 @@ impl Mapping {
         }
         // The block begins after the page of the header, or at its alignment.
         let offset = align_up(OWNERS + page, align)?;
-        let total = offset.checked_add(length)?;
+        // Hardened, an inaccessible page follows.
+        let total = offset.checked_add(length)?.checked_add(if hardened::ON { page } else { 0 })?;
         let range = match node {
             Some(_) => zone::allocate(part, nodes, total)?,
             None => zone::allocate_outlier(total)?,
         };
         // SAFETY: the offsets lie within the range.
         let (metadata, block) = unsafe { (range.start.add(OWNERS), range.start.add(offset)) };
+        if hardened::ON {
+            // What was accessible to a mapping before.
+            // SAFETY: the range was just reserved, and nobody uses it.
+            unsafe { os::forbid(range.start, range.size) };
+        }
         // Whole, so that the mappings of neighbours are one to the kernel, which allows a process 65,530 of them
         // (vm.max_map_count); where it has not that much to promise, just what is needed.
         // SAFETY: the range was just reserved, and the parts lie within it.
-        let committed =
-            unsafe { os::commit(range.start, range.size) || os::commit(metadata, page) && os::commit(block, length) };
+        let committed = unsafe {
+            !hardened::ON && os::commit(range.start, range.size)
+                || os::commit(metadata, page) && os::commit(block, length)
+        };
         if !committed {
             // SAFETY: nobody was given the range.
             unsafe { zone::free(range) };
@@ -220,7 +229,8 @@ impl Mapping {
             return true;
         }
         let before = self.block().as_ptr() as usize - header.start.get().as_ptr() as usize;
-        let Some(end) = before.checked_add(length) else { return false };
+        let behind = if hardened::ON { os::page_size() } else { 0 };
+        let Some(end) = before.checked_add(length).and_then(|end| end.checked_add(behind)) else { return false };
         let reserved = header.reserved.get();
         if end > reserved {
             let Some(wanted) = align_up(end, GRANULE) else { return false };

@@ -22,7 +22,7 @@
 //! | thread | `arena` |
 //! | node | `node` |
 //! | memory | `slab`, `segment`, `large`, `misuse` |
-//! | ground | `zone`, `size_class`, `topology`, `config` |
+//! | ground | `zone`, `size_class`, `topology`, `config`, `hardened` |
 //! | bedrock | `os`, `sync`, `timer`, `message`, `arith` |
 
 mod sync;
@@ -41,6 +41,8 @@ mod debug;
 pub mod entry;
 #[cfg(not(loom))]
 mod global;
+#[cfg(not(loom))]
+mod hardened;
 #[cfg(not(loom))]
 mod heap;
 #[cfg(all(not(loom), feature = "hwloc"))]

@@ -4,7 +4,7 @@
 use crate::config::{self, Config};
 use crate::sync::once::{Entry, Once};
 use crate::sync::{AtomicU32, Ordering};
-use crate::{arena, debug, node, os, stats, topology, zone};
+use crate::{arena, debug, hardened, node, os, stats, topology, zone};
 
 static SET_UP: Once = Once::new();
 static HOOKS: Once = Once::new();
@@ -32,6 +32,7 @@ fn first_use(base: &Config) -> bool {
             return false;
         }
         config.settle();
+        hardened::begin();
         // SAFETY: the one that sets up is alone until it is done.
         unsafe {
             config::install(config);

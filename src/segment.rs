@@ -18,7 +18,9 @@ use core::cell::Cell;
 use core::num::NonZeroUsize;
 use core::ptr::NonNull;
 
-use crate::arith::align_down;
+use crate::arith::{align_down, align_up};
+use crate::hardened;
+use crate::os;
 use crate::slab::SlabHeader;
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
 use crate::topology::NodeIndex;
@@ -32,7 +34,7 @@ pub(crate) const SLOTS: usize = GRANULE / SLOT;
 /// The first slot that can hold blocks.
 pub(crate) const FIRST_SLOT: usize = 2;
 /// Slots of a segment that can hold blocks.
-pub(crate) const USABLE_SLOTS: usize = SLOTS - FIRST_SLOT;
+pub(crate) const USABLE_SLOTS: usize = SLOTS - FIRST_SLOT - hardened::GUARDS;
 
 const HEADER: usize = size_of::<SlabHeader>();
 /// Where the owner words begin, in bytes from the segment's start. Mappings (`large`) keep theirs at the same place.
@@ -366,7 +368,7 @@ impl SegmentPtr {
         header.dirty.count(0, SLOTS) + header.aged.count(0, SLOTS)
     }
 
-    /// For audits: whether the slot is free, and whether it is free and holds old data, by the bitmaps.
+    /// Whether the slot is free, and whether it is free and holds old data, by the bitmaps.
     pub(crate) fn slot_is_free(self, slot: SlotIndex) -> (bool, bool) {
         let header = self.header();
         let is_dirty = header.dirty.any_set(slot.get(), 1) || header.aged.any_set(slot.get(), 1);
@@ -383,9 +385,33 @@ impl SegmentPtr {
     pub(crate) fn begin(self, node: NodeIndex) {
         let header = self.header();
         header.node.set(node);
-        header.free.set_range(FIRST_SLOT, USABLE_SLOTS);
+        header.free.set_range(FIRST_SLOT, SLOTS - FIRST_SLOT);
+        self.set_guards();
         header.free_count.set(USABLE_SLOTS as u32);
         header.longest_at_most.set(USABLE_SLOTS as u32);
+    }
+
+    /// Hardened: makes one slot in sixteen a guard, beginning anywhere, the last slot another, and the pages behind the
+    /// headers too. Where the kernel refuses they are not handed out all the same.
+    fn set_guards(self) {
+        if !hardened::ON {
+            return;
+        }
+        let guard = |slot: usize| {
+            let slot = SlotIndex(slot as u16);
+            self.header().free.clear_range(slot.get(), 1);
+            self.set_owner(slot, OwnerWord::RUN_INTERIOR);
+            // SAFETY: the slot is nobody's, and is never handed out.
+            unsafe { os::forbid(self.slot_start(slot), SLOT) };
+        };
+        let phase = FIRST_SLOT + hardened::random(hardened::GUARD_EVERY - 1);
+        (phase..SLOTS - 1).step_by(hardened::GUARD_EVERY).take(hardened::GUARDS - 1).for_each(guard);
+        guard(SLOTS - 1);
+        let page = os::page_size();
+        if let Some(end) = align_up(OWN + size_of::<SegmentHeader>(), page).filter(|end| *end < FIRST_SLOT * SLOT) {
+            // SAFETY: nothing stands between the headers and the first slot.
+            unsafe { os::forbid(self.part(end), FIRST_SLOT * SLOT - end) };
+        }
     }
 
     pub(crate) fn free_slots(self) -> usize {

@@ -17,6 +17,7 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
+use crate::hardened;
 use crate::misuse::{corrupted_link, double_free};
 use crate::segment::{SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::{ClassId, MAX_BLOCK};
@@ -58,16 +59,42 @@ impl Block {
         self.0.as_ptr().expose_provenance()
     }
 
+    /// The next on a list of one slab's blocks.
     #[inline(always)]
     pub(crate) fn next(self) -> Option<Block> {
+        let next = self.next_of_chain();
+        if hardened::ON && !next.is_none_or(|next| self.is_near(next)) {
+            corrupted_link(self);
+        }
+        next
+    }
+
+    /// The next in a chain of blocks on their way home, which are of many slabs.
+    #[inline(always)]
+    pub(crate) fn next_of_chain(self) -> Option<Block> {
         // SAFETY: a free block's first word is a link, written by `set_next` (invariant of `Block`).
-        unsafe { self.0.cast::<Option<Block>>().read() }
+        let word = unsafe { self.0.cast::<usize>().read() };
+        // SAFETY: likewise.
+        unsafe { Block::from_address(hardened::encoded(word, self.address())) }
     }
 
     #[inline(always)]
     pub(crate) fn set_next(self, next: Option<Block>) {
+        let word = hardened::encoded(next.map_or(0, Block::address), self.address());
         // SAFETY: whoever holds the block may write to it (invariant of `Block`).
-        unsafe { self.0.cast::<Option<Block>>().write(next) }
+        unsafe { self.0.cast::<usize>().write(word) }
+    }
+
+    #[inline(always)]
+    fn is_near(self, other: Block) -> bool {
+        granule_start(self.address()) == granule_start(other.address())
+    }
+
+    /// Whether a block that is about to be freed looks as if it was already.
+    #[inline(always)]
+    pub(crate) fn looks_free(self) -> bool {
+        // SAFETY: its user has given the block up, and it is a word long at least.
+        hardened::looks_like_link(unsafe { self.0.cast::<usize>().read() }, self.address())
     }
 }
 
@@ -75,12 +102,53 @@ impl Block {
     /// Sees to it that the link of a free block leads to another one of its segment, or to none if it is the last.
     #[inline(always)]
     pub(crate) fn check_link(self, has_next: bool) {
-        let near = |next: Block| granule_start(next.address()) == granule_start(self.address());
-        let next = self.next();
-        if next.is_some() != has_next || !next.is_none_or(near) {
+        let next = self.next_of_chain();
+        if next.is_some() != has_next || !next.is_none_or(|next| self.is_near(next)) {
             corrupted_link(self);
         }
     }
+}
+
+impl Block {
+    /// The list that begins with this block, in another order: each block goes to one of two piles, and the piles are put
+    /// together.
+    #[cold]
+    fn shuffled(self) -> Block {
+        let (mut piles, mut lowest) = ([None, None], None);
+        let (mut next, mut draws, mut drawn) = (Some(self), 0_usize, 0);
+        while let Some(block) = next {
+            next = block.next();
+            if drawn == 0 {
+                (draws, drawn) = (hardened::random(usize::MAX), 32);
+            }
+            let [first, second] = &mut piles;
+            let pile = if draws & 1 == 0 { first } else { second };
+            if draws & 1 == 0 && pile.is_none() {
+                lowest = Some(block);
+            }
+            (draws, drawn) = (draws >> 1, drawn - 1);
+            block.set_next(pile.replace(block));
+        }
+        let [first, second] = piles;
+        if let Some(lowest) = lowest {
+            lowest.set_next(second);
+        }
+        first.or(second).unwrap_or(self)
+    }
+}
+
+/// Blocks that are carved at a time, at most.
+const MOST_CARVED: usize = if hardened::ON { 512 } else { 0 };
+
+/// The order in which `count` blocks are carved: as they lie, or, hardened, any other (Knuth, "The Art of Computer
+/// Programming" 2, 3.4.2, algorithm P). Uses `places` for it.
+fn shuffled_order(places: &mut [u16; MOST_CARVED], count: u32) -> impl Fn(u32) -> u32 {
+    for last in 0..places.len().min(count as usize) {
+        let other = hardened::random(last + 1);
+        places[last] = places[other];
+        places[other] = last as u16;
+    }
+    |index| places.get(index as usize).map_or(index, |place| u32::from(*place))
 }
 
 /// Free blocks of two words and more may carry a hint on their way home: another block that follows some places behind in
@@ -89,6 +157,9 @@ impl Block {
     /// Writes the hint.
     #[inline(always)]
     pub(crate) fn set_hint(self, hint: Option<Block>) {
+        if hardened::ON {
+            return;
+        }
         // SAFETY: whoever holds the block may write to it, and callers pass one of two words or more.
         unsafe { self.0.cast::<Option<Block>>().add(1).write(hint) }
     }
@@ -96,7 +167,7 @@ impl Block {
     /// Has the processor fetch what the hint names, if there is one; whatever stands there, nothing is read of it.
     #[inline(always)]
     pub(crate) fn prefetch_hint(self) {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(feature = "hardened")))]
         {
             // SAFETY: whoever holds the block may read it, and callers pass one of two words or more.
             let hint = unsafe { self.0.cast::<*const i8>().add(1).read() };
@@ -314,7 +385,7 @@ impl Slab {
         let taken = header.carved.get() - header.needed.get();
         header.needed.set(header.carved.get());
         list.check_link(taken > 1);
-        Some((list, taken))
+        Some((if hardened::ON { list.shuffled() } else { list }, taken))
     }
 
     /// Takes all local blocks but the one freed last (all, if that is the only one); they are out from then on. None was
@@ -363,10 +434,12 @@ impl Slab {
         let size = self.block_size();
         // SAFETY: blocks `carved..carved + count` lie within the slab's slots, and nobody was given them yet.
         let block = |index: u32| unsafe { Block::at(self.start().add((carved + index) as usize * size)) };
-        let list = block(0);
+        let mut order = [0; MOST_CARVED];
+        let order = shuffled_order(&mut order, count);
+        let list = block(order(0));
         let mut last = list;
         for index in 1..count {
-            let next = block(index);
+            let next = block(order(index));
             last.set_next(Some(next));
             last = next;
         }
@@ -380,7 +453,8 @@ impl Slab {
     pub(crate) fn carve_zeroed(self) -> Option<NonNull<u8>> {
         let header = self.header();
         let carved = header.carved.get();
-        if !header.fresh.get() || carved == header.capacity.get() {
+        // Hardened, no block follows on the one before it.
+        if !header.fresh.get() || carved == header.capacity.get() || hardened::ON {
             return None;
         }
         header.carved.set(carved + 1);

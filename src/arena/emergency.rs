@@ -57,7 +57,7 @@ pub(super) fn take_deferred(mut free: impl FnMut(ptr::NonNull<u8>)) {
     let mut next = DEFERRED.swap(ptr::null_mut(), Ordering::AcqRel);
     while let Some(pointer) = ptr::NonNull::new(next) {
         // SAFETY: a block that was deferred.
-        let after = unsafe { Block::at(pointer) }.next();
+        let after = unsafe { Block::at(pointer) }.next_of_chain();
         next = after.map_or(ptr::null_mut(), |block| block.pointer().as_ptr());
         free(pointer);
     }

@@ -7,6 +7,7 @@ use super::enter::{self, Held};
 use super::{Arena, Handed, emergency};
 use crate::arith::align_up;
 use crate::config::{self, Config, Zero};
+use crate::hardened;
 use crate::large::Mapping;
 use crate::node::{self, Locked, Slots};
 use crate::os::{self, Moved};
@@ -15,9 +16,9 @@ use crate::sync::{AtomicU32, Ordering};
 use crate::topology::{self, NodeIndex};
 use crate::zone::Part;
 
-/// The largest run, and the farthest alignment of one, in bytes.
-const MAX_RUN: usize = 2 << 20;
-const MAX_RUN_ALIGN: usize = 1 << 20;
+/// The largest run, and the farthest alignment of one, in bytes: hardened, what always fits between two guards.
+const MAX_RUN: usize = if hardened::ON { (hardened::GUARD_EVERY - 1) * SLOT } else { 2 << 20 };
+const MAX_RUN_ALIGN: usize = if hardened::ON { SLOT } else { 1 << 20 };
 
 /// Runs that a thread has freed and keeps at hand, and how many slots they may have together.
 const KEPT_RUNS: usize = 4;

@@ -8,6 +8,7 @@ use super::outbox::{Added, Chain, send_home};
 use super::{Arena, enter, idle, tls};
 use crate::config::{self, Zero};
 use crate::debug;
+use crate::hardened;
 use crate::misuse::{corrupted_link, double_free};
 use crate::node::{self, Locked};
 use crate::os;
@@ -348,7 +349,7 @@ impl Arena {
         // SAFETY: what is in an inbox are addresses of blocks, which were freed and are the holder's once taken.
         let mut next = unsafe { Block::from_address(self.inbox.take_all()) };
         while let Some(block) = next {
-            next = block.next();
+            next = block.next_of_chain();
             if let Some(next) = next
                 && !zone::contains(next.address())
                 && !zone::has_headers(next.address())
@@ -376,6 +377,9 @@ impl Arena {
         debug_assert_eq!(slab.node(), segment.node(), "a block comes home to its own node");
         if slab.block_size() >= TWO_WORDS {
             block.prefetch_hint();
+        }
+        if hardened::ON && block.looks_free() && self.has_free(slab, block.pointer()) {
+            double_free(block);
         }
         if slab.free_local(block) {
             self.count_ran_out(slab, pool);

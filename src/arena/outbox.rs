@@ -63,7 +63,7 @@ impl Outbox {
     pub(super) fn each(&self, visit: &mut dyn FnMut(usize, Block)) {
         for chain in &self.0 {
             let Some(destination) = chain.destination.get() else { continue };
-            let blocks = core::iter::successors(chain.first.get(), |block| block.next());
+            let blocks = core::iter::successors(chain.first.get(), |block| block.next_of_chain());
             blocks.for_each(|block| visit(destination.arena_address(), block));
         }
     }

@@ -6,7 +6,7 @@ use super::{Locked, bind, is_strict, part_of};
 use crate::config;
 use crate::message::Line;
 use crate::os;
-use crate::segment::{FIRST_SLOT, SLOT, SegmentPtr, SlotIndex, USABLE_SLOTS};
+use crate::segment::{SLOT, SegmentPtr, SlotIndex, USABLE_SLOTS};
 use crate::topology;
 use crate::zone::{self, GRANULE};
 
@@ -230,21 +230,20 @@ impl Locked {
             let Some(segment) = self.add_segment() else {
                 return Self::say_not_met(wanted, bytes);
             };
-            let count = wanted.min(USABLE_SLOTS);
-            let first = SlotIndex::of(FIRST_SLOT * SLOT);
-            let start = segment.slot_start(first);
-            let page = os::page_size();
-            if !self.provide(start, count * SLOT) {
-                return Self::say_not_met(wanted, bytes);
+            for slot in SlotIndex::all().filter(|slot| segment.slot_is_free(*slot).0).take(wanted) {
+                let start = segment.slot_start(slot);
+                if !self.provide(start, SLOT) {
+                    return Self::say_not_met(wanted, bytes);
+                }
+                for offset in (0..SLOT).step_by(os::page_size()) {
+                    // SAFETY: the slot is committed, free and this pool's; a byte a page is touched, with what it holds.
+                    unsafe { start.add(offset).write_volatile(0) };
+                }
+                segment.mark_dirty(slot, 1);
+                let inner = self.inner();
+                inner.dirty_slots.set(inner.dirty_slots.get() + 1);
+                wanted -= 1;
             }
-            for offset in (0..count * SLOT).step_by(page) {
-                // SAFETY: the slots are committed, free and this pool's; a byte a page is touched, with what it holds.
-                unsafe { start.add(offset).write_volatile(0) };
-            }
-            segment.mark_dirty(first, count);
-            let inner = self.inner();
-            inner.dirty_slots.set(inner.dirty_slots.get() + count);
-            wanted -= count;
         }
     }
 }

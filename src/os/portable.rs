@@ -318,6 +318,18 @@ pub(crate) fn allowed_nodes() -> Result<NodeMask, i32> {
     Err(EINVAL)
 }
 
+/// Nothing: every page can be touched.
+///
+/// # Safety
+/// None here; the twin has some.
+pub(crate) unsafe fn forbid(_: NonNull<u8>, _: usize) {}
+
+/// Numbers that are hard to guess.
+pub(crate) fn random_numbers() -> [u64; 3] {
+    use std::hash::{BuildHasher, RandomState};
+    core::array::from_fn(|place| RandomState::new().hash_one(place))
+}
+
 /// A number that no other living thread has.
 pub(crate) fn thread_id() -> u32 {
     thread_token() as u32

@@ -108,6 +108,15 @@ pub(crate) unsafe fn commit(start: NonNull<u8>, size: usize) -> bool {
     keeping_errno(|| unsafe { libc::mprotect(start.as_ptr().cast(), size, protection) == 0 })
 }
 
+/// Has every access to the range end the process, from now on. Nothing where the kernel refuses.
+///
+/// # Safety
+/// The range is whole pages out of [`reserve`], the caller's, and nobody uses it.
+pub(crate) unsafe fn forbid(start: NonNull<u8>, size: usize) {
+    // SAFETY: nobody uses the range.
+    keeping_errno(|| unsafe { libc::mprotect(start.as_ptr().cast(), size, libc::PROT_NONE) });
+}
+
 /// Drops the contents and makes the range inaccessible again; it stays reserved. False where the kernel refuses to drop
 /// them: they would be there when the range is committed again.
 ///

@@ -60,6 +60,27 @@ pub(crate) fn is_secure() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
+/// Numbers that nobody can guess (getrandom(2)); where the kernel has none yet, from what it gave the process at its start
+/// (`AT_RANDOM`, getauxval(3)).
+pub(crate) fn random_numbers() -> [u64; 3] {
+    let mut numbers = [0_u64; 3];
+    let size = size_of_val(&numbers);
+    // SAFETY: the buffer is writable for its size.
+    let got = keeping_errno(|| unsafe {
+        libc::syscall(libc::SYS_getrandom, numbers.as_mut_ptr(), size, libc::GRND_NONBLOCK)
+    });
+    if got as usize != size {
+        // SAFETY: no preconditions.
+        let given = unsafe { libc::getauxval(libc::AT_RANDOM) } as usize;
+        if let Some(given) = core::ptr::NonNull::new(core::ptr::with_exposed_provenance_mut::<[u64; 2]>(given)) {
+            // SAFETY: the kernel put sixteen random bytes there.
+            let [first, second] = unsafe { given.read_unaligned() };
+            numbers = [first, second.rotate_left(17), first ^ second.rotate_left(41)];
+        }
+    }
+    numbers
+}
+
 /// The process's id.
 pub(crate) fn process_id() -> u32 {
     // SAFETY: no preconditions.
