@@ -18,19 +18,19 @@ verbs_of!(Direct, HOMING);
 #[test]
 fn nothing_can_be_read_of_what_the_same_thread_freed() {
     let _alone = alone();
-    zeroing::after_frees_of_the_same_thread::<Direct>();
+    zeroing::after_frees_of_the_same_thread::<Direct, false>();
 }
 
 #[test]
 fn nothing_can_be_read_of_what_other_threads_freed() {
     let _alone = alone();
-    zeroing::after_frees_of_other_threads::<Direct>();
+    zeroing::after_frees_of_other_threads::<Direct, false>();
 }
 
 #[test]
 fn nothing_can_be_read_of_blocks_of_other_kinds_that_lay_there() {
     let _alone = alone();
-    zeroing::after_a_mixed_history::<Direct>();
+    zeroing::after_a_mixed_history::<Direct, false>();
 }
 
 #[test]

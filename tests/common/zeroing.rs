@@ -1,4 +1,7 @@
-//! What the two modes of clearing promise: no byte of an earlier owner can be read, whatever the history.
+//! What the two modes of clearing promise, and `alloc_zeroed` in any mode: no byte of an earlier owner can be read,
+//! whatever the history.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -8,32 +11,34 @@ use crate::common::{Numbers, Verbs, pattern};
 /// A block's earlier owner writes this to every byte.
 const SECRET: u8 = 0xA5;
 
-struct Raw {
+/// A block of an allocator that is asked for it in one of two ways.
+struct Raw<const ASKED: bool> {
     start: NonNull<u8>,
     layout: Layout,
 }
 
 // SAFETY: the block is this value's alone.
-unsafe impl Send for Raw {}
+unsafe impl<const ASKED: bool> Send for Raw<ASKED> {}
 
-impl Raw {
+impl<const ASKED: bool> Raw<ASKED> {
     fn usable(&self) -> usize {
         // SAFETY: the block is live.
         unsafe { homing::entry::usable_size(self.start.as_ptr()) }
     }
 
-    /// A block, of which every byte up to the last usable one is zero.
+    /// A block of which every byte up to the last usable one is zero; where zeros are asked for, up to the size.
     fn take<V: Verbs>(size: usize, align: usize) -> Self {
         let layout = Layout::from_size_align(size, align).expect("a layout");
-        let start = NonNull::new(V::allocate(layout, false)).expect("there is memory for it");
+        let start = NonNull::new(V::allocate(layout, ASKED)).expect("there is memory for it");
         let raw = Raw { start, layout };
         raw.must_be_zero_from(0, "a new block");
         raw
     }
 
     fn must_be_zero_from(&self, from: usize, what: &str) {
+        let end = if ASKED { self.layout.size() } else { self.usable() };
         // SAFETY: the usable bytes are the block's.
-        let first = unsafe { pattern::first_not_zero(self.start, from, self.usable()) };
+        let first = unsafe { pattern::first_not_zero(self.start, from, end) };
         assert_eq!(first, None, "{what} of {:?}: an earlier owner's byte can be read", self.layout);
     }
 
@@ -62,29 +67,29 @@ impl Raw {
 const KINDS: [usize; 12] = [8, 24, 100, 1000, 2048, 5000, 20_000, 60_000, 100_000, 1 << 20, 3 << 20, 12 << 20];
 
 /// Blocks freed by their own thread, and taken again in the same sizes and in smaller ones.
-pub fn after_frees_of_the_same_thread<V: Verbs>() {
+pub fn after_frees_of_the_same_thread<V: Verbs, const ASKED: bool>() {
     for size in KINDS {
         for less in [0, size / 8, size / 5, size / 2] {
             let count = (1 << 20) / size + 2;
-            let blocks: Vec<Raw> = (0..count).map(|_| Raw::take::<V>(size, 8)).collect();
+            let blocks: Vec<Raw<ASKED>> = (0..count).map(|_| Raw::take::<V>(size, 8)).collect();
             blocks.into_iter().for_each(Raw::free::<V>);
-            let again: Vec<Raw> = (0..count).map(|_| Raw::take::<V>(size - less, 8)).collect();
+            let again: Vec<Raw<ASKED>> = (0..count).map(|_| Raw::take::<V>(size - less, 8)).collect();
             again.into_iter().for_each(Raw::free::<V>);
         }
     }
 }
 
 /// Blocks freed by another thread, and by one that has ended.
-pub fn after_frees_of_other_threads<V: Verbs>() {
+pub fn after_frees_of_other_threads<V: Verbs, const ASKED: bool>() {
     for size in KINDS {
         let count = (1 << 20) / size + 2;
-        let blocks: Vec<Raw> = (0..count).map(|_| Raw::take::<V>(size, 8)).collect();
+        let blocks: Vec<Raw<ASKED>> = (0..count).map(|_| Raw::take::<V>(size, 8)).collect();
         let free = move || blocks.into_iter().for_each(Raw::free::<V>);
         std::thread::spawn(free).join().expect("it does not panic");
-        let again: Vec<Raw> = (0..count).map(|_| Raw::take::<V>(size, 8)).collect();
+        let again: Vec<Raw<ASKED>> = (0..count).map(|_| Raw::take::<V>(size, 8)).collect();
         std::thread::spawn(move || {
             again.into_iter().for_each(Raw::free::<V>);
-            let more: Vec<Raw> = (0..count).map(|_| Raw::take::<V>(size, 8)).collect();
+            let more: Vec<Raw<ASKED>> = (0..count).map(|_| Raw::take::<V>(size, 8)).collect();
             more.into_iter().for_each(Raw::free::<V>);
         })
         .join()
@@ -93,12 +98,12 @@ pub fn after_frees_of_other_threads<V: Verbs>() {
 }
 
 /// Memory that was one kind of block and is another now.
-pub fn after_a_mixed_history<V: Verbs>() {
+pub fn after_a_mixed_history<V: Verbs, const ASKED: bool>() {
     let mut numbers = Numbers::new(9);
     let mut live = Vec::new();
     for _ in 0..3000 {
         let align = 1 << numbers.below(13);
-        live.push(Raw::take::<V>(numbers.size(4 << 20), align));
+        live.push(Raw::<ASKED>::take::<V>(numbers.size(4 << 20), align));
         while live.len() > 40 {
             live.swap_remove(numbers.below(live.len())).free::<V>();
         }
@@ -119,9 +124,9 @@ pub fn when_a_block_grows<V: Verbs>() {
         for last in steps {
             // The earlier owner's: what will follow on the block, what it may move to, and what it may be.
             for earlier in [last, last + last / 5, 2 << 20, size + size / 6] {
-                let dirty: Vec<Raw> = (0..3).map(|_| Raw::take::<V>(earlier, 8)).collect();
+                let dirty: Vec<Raw<false>> = (0..3).map(|_| Raw::take::<V>(earlier, 8)).collect();
                 dirty.into_iter().for_each(Raw::free::<V>);
-                let mut block = Raw::take::<V>(size, 8);
+                let mut block = Raw::<false>::take::<V>(size, 8);
                 for step in steps.into_iter().filter(|step| *step <= last) {
                     block.grow::<V>(step);
                 }
