@@ -21,14 +21,21 @@ pub(crate) static EXITED: Arena = Arena::new();
 mod word {
     use super::{Arena, EMPTY};
 
+    /// The word's name: hidden from other objects, and another one for each crate that this code is compiled as.
+    macro_rules! name {
+        () => {
+            concat!("arena_word_of_", env!("CARGO_CRATE_NAME"))
+        };
+    }
+
     core::arch::global_asm!(
         ".pushsection .tdata.homing_arena,\"awT\",@progbits",
         ".p2align 3",
-        ".hidden homing_arena_word_0_1",
-        ".globl homing_arena_word_0_1",
-        ".type homing_arena_word_0_1,@object",
-        ".size homing_arena_word_0_1,8",
-        "homing_arena_word_0_1:",
+        concat!(".hidden ", name!()),
+        concat!(".globl ", name!()),
+        concat!(".type ", name!(), ",@object"),
+        concat!(".size ", name!(), ",8"),
+        concat!(name!(), ":"),
         ".quad {empty}",
         ".popsection",
         empty = sym EMPTY,
@@ -40,7 +47,7 @@ mod word {
         // SAFETY: reads the calling thread's copy of the word defined above.
         unsafe {
             core::arch::asm!(
-                "mov {word}, qword ptr [rip + homing_arena_word_0_1@GOTTPOFF]",
+                concat!("mov {word}, qword ptr [rip + ", name!(), "@GOTTPOFF]"),
                 "mov {word}, qword ptr fs:[{word}]",
                 word = out(reg) arena,
                 options(pure, readonly, nostack, preserves_flags),
@@ -54,7 +61,7 @@ mod word {
         // SAFETY: writes the calling thread's copy of the word defined above.
         unsafe {
             core::arch::asm!(
-                "mov {word}, qword ptr [rip + homing_arena_word_0_1@GOTTPOFF]",
+                concat!("mov {word}, qword ptr [rip + ", name!(), "@GOTTPOFF]"),
                 "mov qword ptr fs:[{word}], {arena}",
                 word = out(reg) _,
                 arena = in(reg) arena,

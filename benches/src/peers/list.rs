@@ -76,6 +76,18 @@ peers! {
     /// numalloc, which knows memory nodes too.
     #[cfg(feature = "numalloc")]
     Numalloc: numalloc::NumaAlloc = numalloc::NumaAlloc::new();
+    /// homing with its feature `hardened`.
+    #[cfg(feature = "modes")]
+    Hardened: homing_hardened::Homing = homing_hardened::Homing::new();
+    /// homing with `HOMING_ZERO=alloc`.
+    #[cfg(feature = "modes")]
+    ZeroAlloc: homing_zero_alloc::Homing = homing_zero_alloc::Homing::new().zero(homing_zero_alloc::Zero::Alloc);
+    /// homing with `HOMING_ZERO=free`.
+    #[cfg(feature = "modes")]
+    ZeroFree: homing_zero_free::Homing = homing_zero_free::Homing::new().zero(homing_zero_free::Zero::Free);
+    /// homing with `HOMING_DEBUG=1`.
+    #[cfg(feature = "modes")]
+    Debug: homing_debug::Homing = homing_debug::Homing::new().debug(homing_debug::Debug::On);
 }
 
 impl PeerId {

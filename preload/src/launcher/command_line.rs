@@ -79,6 +79,8 @@ Settings (also read from the environment as HOMING_POOL_SIZE and so on; --set wi
                        [firsttouch under policy=local, else as the policy]
   purge_delay=TIME     how long freed memory waits before the kernel has it back, such as
                        0, 500ms, 2s or never [1s]
+  debug=WORD           1: watch every block for misuse, with a report and an abort;
+                       leaks: and report at the exit what nothing points to any more [0]
   stats=WORD           exit: write a summary when a process exits, children too [off]
   verbose=0|1          say once what was found and chosen [0]
 
