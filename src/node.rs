@@ -17,12 +17,12 @@ use crossbeam_utils::CachePadded;
 use crate::arena::idle::Shelf;
 use crate::config::{self, Large, Policy};
 use crate::large::Mapping;
-use crate::os::{self, Binding, MAX_NODES, NodeMask};
+use crate::os::{self, Binding, NodeMask};
 use crate::segment::SegmentPtr;
 use crate::sync::lock::{Guard, Lock};
 use crate::sync::{AtomicU32, Ordering};
 use crate::timer::Timer;
-use crate::topology::{self, NodeIndex};
+use crate::topology::{self, INDICES, NodeIndex};
 use crate::zone::{self, Part};
 
 pub(crate) use slots::Slots;
@@ -93,7 +93,7 @@ pub(crate) struct PoolFigures {
     pub(crate) spilled: u64,
 }
 
-static POOLS: [Pool; MAX_NODES + 1] = [const { Pool::new() }; MAX_NODES + 1];
+static POOLS: [Pool; INDICES] = [const { Pool::new() }; INDICES];
 
 /// Before any pool is used: has each lie on its node. Nothing is lost where the kernel refuses, or has larger pages.
 pub(crate) fn place_pools() {
@@ -118,10 +118,7 @@ pub(crate) fn place_pools() {
 
 /// The node alone.
 fn mask_of(node: NodeIndex) -> NodeMask {
-    let id = usize::from(topology::machine().id(node).number());
-    let mut mask: NodeMask = [0; MAX_NODES / 64];
-    mask[id / 64] = 1 << (id % 64);
-    mask
+    NodeMask::from_iter([usize::from(topology::machine().id(node).number())])
 }
 
 /// How many pools there are: one a node, and the spread one.

@@ -17,6 +17,8 @@ pub use description::{Access, CpuId, Memory, Missing, Node, Topology};
 pub use hwloc::TopologyError;
 pub(crate) use machine::{install, look_at_allowed_nodes, look_for, machine};
 pub use sysfs::Source;
+
+use crate::os::MAX_NODES;
 pub(crate) use sysfs::{kernel_keeps, memory_of};
 
 /// The kernel's number of a node.
@@ -36,20 +38,29 @@ impl NodeId {
     }
 }
 
-/// A node's place among the nodes this process may take memory from: 0, 1, ... without gaps.
+/// A node's place among the nodes this process may take memory from: 0, 1, ... without gaps; or the one after them, which
+/// stands for what is spread over all of them. Below [`INDICES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub(crate) struct NodeIndex(u16);
+
+/// How long a table of all that has a [`NodeIndex`] is.
+pub(crate) const INDICES: usize = MAX_NODES;
+const _: () = assert!(INDICES.is_power_of_two());
+/// Nodes that memory is taken from at most.
+const MOST_NODES: usize = INDICES - 1;
 
 impl NodeIndex {
     pub(crate) const FIRST: NodeIndex = NodeIndex(0);
 
     pub(crate) const fn new(index: usize) -> Self {
+        debug_assert!(index < INDICES);
         NodeIndex(index as u16)
     }
 
+    /// Masked, so that the compiler knows that it is a place in any table of so many.
     #[inline(always)]
     pub(crate) const fn get(self) -> usize {
-        self.0 as usize
+        self.0 as usize % INDICES
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use super::NodeId;
 use super::description::{Access, CpuId, Memory, Missing, Node, Topology};
-use super::sysfs::{Kernel, Source, members};
+use super::sysfs::{Kernel, Source};
 use crate::os::{self, MAX_NODES};
 
 /// More CPUs than any kernel can be built for: what lies beyond is nonsense, and no reason to fill memory with it.
@@ -33,7 +33,7 @@ impl Topology {
     pub fn read() -> Topology {
         let mut topology = Topology::from_source(&Kernel);
         if let Ok(allowed) = os::allowed_nodes() {
-            let allowed: Vec<u32> = members(&allowed).map(|id| id as u32).collect();
+            let allowed: Vec<u32> = allowed.members().map(|id| id as u32).collect();
             if topology.missing.contains(&Missing::Nodes) {
                 topology.name_nodes(&allowed);
             }

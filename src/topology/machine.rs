@@ -5,17 +5,17 @@
 
 use core::cell::UnsafeCell;
 
-use super::sysfs::{Kernel, Source, list, members, read_distances};
-use super::{NodeId, NodeIndex};
+use super::sysfs::{Kernel, Source, list, read_distances};
+use super::{INDICES, MOST_NODES, NodeId, NodeIndex};
 use crate::os::{self, MAX_NODES, NodeMask};
 use crate::sync::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 /// The nodes with memory, and which of them this process may use now.
 pub(crate) struct Machine {
-    /// How many there are beyond the first: the machine with one node is all zeros, and costs a binary no space.
-    beyond_first: usize,
+    /// The last one, so that the machine with one node is all zeros, and costs a binary no space.
+    last: NodeIndex,
     /// By index: the kernel's number.
-    ids: [u16; MAX_NODES],
+    ids: [u16; INDICES],
     /// Whether the firmware's distances were found for any node.
     knows_distances: bool,
     /// By the kernel's number: the index of the node itself, or of the nearest that has memory and may be used.
@@ -23,7 +23,7 @@ pub(crate) struct Machine {
     /// The nodes that the process may use, by the kernel's word when it was last asked; all 0: it does not tell.
     allowed: [AtomicU64; MAX_NODES / 64],
     /// By index and index: the distance the firmware gives; 10 is local (ACPI 6.5, 5.2.17).
-    distances: [[u8; MAX_NODES]; MAX_NODES],
+    distances: [[u8; INDICES]; INDICES],
 }
 
 const LOCAL: u8 = 10;
@@ -33,12 +33,12 @@ impl Machine {
     /// A machine with the one node 0.
     pub(crate) const fn single() -> Self {
         Machine {
-            beyond_first: 0,
-            ids: [0; MAX_NODES],
+            last: NodeIndex::FIRST,
+            ids: [0; INDICES],
             knows_distances: false,
             nearest: [const { AtomicU16::new(0) }; MAX_NODES],
             allowed: [const { AtomicU64::new(0) }; MAX_NODES / 64],
-            distances: [[0; MAX_NODES]; MAX_NODES],
+            distances: [[0; INDICES]; INDICES],
         }
     }
 
@@ -49,75 +49,82 @@ impl Machine {
             .or_else(|| list(source, c"/sys/devices/system/node/online", &mut buffer));
         let (all, usable) = match (with_memory, allowed) {
             (Some(with_memory), Some(allowed)) => {
-                let both: NodeMask = core::array::from_fn(|word| with_memory[word] & allowed[word]);
+                let both = with_memory.and(allowed);
                 // A kernel that names none in common has named something else; believe what it allows.
-                if both.iter().all(|word| *word == 0) { (*allowed, *allowed) } else { (with_memory, both) }
+                if both.is_empty() { (*allowed, *allowed) } else { (with_memory, both) }
             }
             (Some(with_memory), None) => (with_memory, with_memory),
             (None, Some(allowed)) => (*allowed, *allowed),
             (None, None) => return,
         };
         let mut count = 0;
-        for id in members(&all) {
-            self.ids[count] = id as u16;
+        for (place, id) in self.ids.iter_mut().zip(all.members().take(MOST_NODES)) {
+            *place = id as u16;
             count += 1;
         }
         if count <= 1 {
             return;
         }
-        self.beyond_first = count - 1;
-        for index in 0..count {
-            let row = &mut self.distances[index];
-            row[..count].fill(UNKNOWN);
-            row[index] = LOCAL;
+        self.last = NodeIndex::new(count - 1);
+        for own in 0..count {
+            for other in 0..count {
+                self.set_distance(own, other, if own == other { LOCAL } else { UNKNOWN });
+            }
         }
         if let Some(allowed) = allowed {
             self.note_allowed(allowed);
         }
-        each_online(source, &all, |id, distance_to| {
-            let own = self.ids[..count].iter().position(|other| *other as usize == id);
+        each_online(source, &all, |id, distances| {
+            let own = self.ids().position(|other| other == id);
             if let Some(own) = own {
-                for index in 0..count {
-                    let distance = if own == index { Some(LOCAL) } else { distance_to(self.ids[index]) };
-                    self.knows_distances |= own != index && distance.is_some();
-                    self.distances[own][index] = distance.unwrap_or(UNKNOWN);
+                for other in (0..count).filter(|other| *other != own) {
+                    let distance = distances.to(self.ids[NodeIndex::new(other).get()]);
+                    self.knows_distances |= distance.is_some();
+                    self.set_distance(own, other, distance.unwrap_or(UNKNOWN));
                 }
             }
-            self.nearest[id].store(self.nearest_to(id, &usable, distance_to), Ordering::Relaxed);
+            self.find_nearest(id, &usable, distances);
         });
     }
 
-    /// The index of the node with that number, or of the nearest of the usable ones.
-    fn nearest_to(&self, id: usize, usable: &NodeMask, distance_to: &dyn Fn(u16) -> Option<u8>) -> u16 {
-        let is_usable = |id: usize| usable[id / 64] & 1 << (id % 64) != 0;
-        let ids = self.ids[..self.count()].iter().enumerate();
-        let distance = |other: u16| if other as usize == id { 0 } else { distance_to(other).unwrap_or(UNKNOWN) };
-        ids.filter(|(_, other)| is_usable(**other as usize))
-            .min_by_key(|(_, other)| distance(**other))
-            .map_or(0, |(index, _)| index as u16)
+    fn set_distance(&mut self, own: usize, other: usize, distance: u8) {
+        self.distances[NodeIndex::new(own).get()][NodeIndex::new(other).get()] = distance;
+    }
+
+    /// Notes the index of the node with that number, or of the nearest of the usable ones.
+    fn find_nearest(&self, id: u16, usable: &NodeMask, distances: &Distances) {
+        let distance = |other: u16| if other == id { 0 } else { distances.to(other).unwrap_or(UNKNOWN) };
+        let nearest = (self.ids().enumerate())
+            .filter(|(_, other)| usable.contains(usize::from(*other)))
+            .min_by_key(|(_, other)| distance(*other))
+            .map_or(0, |(index, _)| index as u16);
+        if let Some(place) = self.nearest.get(usize::from(id)) {
+            place.store(nearest, Ordering::Relaxed);
+        }
+    }
+
+    /// The kernel's numbers of all of them, by their indices.
+    fn ids(&self) -> impl Iterator<Item = u16> {
+        self.ids.iter().copied().take(self.count())
     }
 
     /// Takes over which nodes the process may use now. True where that has changed, and leaves it any.
     fn allow(&self, source: &impl Source, allowed: &NodeMask) -> bool {
-        if (0..allowed.len()).all(|word| self.allowed[word].load(Ordering::Relaxed) == allowed[word]) {
+        let mut words = self.allowed.iter().zip(allowed.words());
+        if words.all(|(known, now)| known.load(Ordering::Relaxed) == *now) {
             return false;
         }
         self.note_allowed(allowed);
-        let mut usable: NodeMask = [0; MAX_NODES / 64];
-        for id in self.ids[..self.count()].iter().map(|id| *id as usize) {
-            usable[id / 64] |= allowed[id / 64] & 1 << (id % 64);
-        }
-        if usable.iter().all(|word| *word == 0) {
+        let usable = self.mask().and(allowed);
+        if usable.is_empty() {
             return false;
         }
-        each_online(source, &self.mask(), |id, distance_to| {
-            self.nearest[id].store(self.nearest_to(id, &usable, distance_to), Ordering::Relaxed);
-        });
+        each_online(source, &self.mask(), |id, distances| self.find_nearest(id, &usable, distances));
         true
     }
 
     fn note_allowed(&self, allowed: &NodeMask) {
-        for (known, now) in self.allowed.iter().zip(allowed) {
+        for (known, now) in self.allowed.iter().zip(allowed.words()) {
             known.store(*now, Ordering::Relaxed);
         }
     }
@@ -129,13 +136,13 @@ impl Machine {
 
     /// Whether the process may take memory from the node now.
     pub(crate) fn is_usable(&self, node: NodeIndex) -> bool {
-        self.count() == 1 || self.nearest[self.ids[node.get()] as usize].load(Ordering::Relaxed) == node.0
+        self.count() == 1 || self.nearest(u32::from(self.ids[node.get()])) == node
     }
 
     /// How many nodes there are.
     #[inline(always)]
     pub(crate) fn count(&self) -> usize {
-        self.beyond_first + 1
+        self.last.get() + 1
     }
 
     /// The kernel's number of a node.
@@ -145,7 +152,7 @@ impl Machine {
 
     /// The node with that number, if this process may use it.
     pub(crate) fn find(&self, id: NodeId) -> Option<NodeIndex> {
-        let index = self.ids[..self.count()].iter().position(|other| *other == id.0).map(NodeIndex::new);
+        let index = self.ids().position(|other| other == id.0).map(NodeIndex::new);
         index.filter(|index| self.is_usable(*index))
     }
 
@@ -156,12 +163,12 @@ impl Machine {
 
     /// The other nodes that may be used now, nearest first; equally near ones in the order of their numbers.
     pub(crate) fn others_by_distance(&self, from: NodeIndex) -> impl Iterator<Item = NodeIndex> {
-        let row = &self.distances[from.get()][..self.count()];
+        let row = self.distances[from.get()].iter().take(self.count());
         // Selection without memory of its own: the next is the least (distance, index) above the last one given.
         let mut last: Option<(u8, usize)> = None;
         core::iter::from_fn(move || {
             let next = row
-                .iter()
+                .clone()
                 .enumerate()
                 .filter(|(index, _)| *index != from.get() && self.is_usable(NodeIndex::new(*index)))
                 .map(|(index, distance)| (*distance, index))
@@ -174,23 +181,32 @@ impl Machine {
 
     /// All of them as the kernel takes a set.
     pub(crate) fn mask(&self) -> NodeMask {
-        let mut mask = [0; MAX_NODES / 64];
-        for id in &self.ids[..self.count()] {
-            mask[*id as usize / 64] |= 1 << (id % 64);
-        }
-        mask
+        self.ids().map(usize::from).collect()
     }
 }
 
-/// Calls `visit` with the number of every node that is online, and what tells its distance to another.
-fn each_online(source: &impl Source, else_these: &NodeMask, mut visit: impl FnMut(usize, &dyn Fn(u16) -> Option<u8>)) {
+/// A node's distances to those that are online, in their order, as far as they are known.
+struct Distances<'a> {
+    online: &'a NodeMask,
+    row: &'a [u8],
+}
+
+impl Distances<'_> {
+    /// The distance to the node with that number.
+    fn to(&self, other: u16) -> Option<u8> {
+        let mut known = self.online.members().zip(self.row);
+        known.find(|(id, _)| *id == usize::from(other)).map(|(_, distance)| *distance)
+    }
+}
+
+/// Calls `visit` with the number of every node that is online, and its distances.
+fn each_online(source: &impl Source, else_these: &NodeMask, mut visit: impl FnMut(u16, &Distances)) {
     let mut buffer = [0_u8; 4096];
     let online = list(source, c"/sys/devices/system/node/online", &mut buffer).unwrap_or(*else_these);
     let mut row = [0_u8; MAX_NODES];
-    for id in members(&online) {
-        // A row lists the distances to the online nodes, in their order.
+    for id in online.members() {
         let known = read_distances(source, id, &mut buffer, &mut row);
-        visit(id, &|other| members(&online).take(known).position(|node| node == other as usize).map(|at| row[at]));
+        visit(id as u16, &Distances { online: &online, row: row.get(..known).unwrap_or_default() });
     }
 }
 
@@ -215,10 +231,7 @@ pub(crate) unsafe fn install() {
 /// Whether the machine has a node of that number, and whether it has memory; `None` where nobody tells.
 pub(crate) fn look_for(node: NodeId) -> Option<(bool, bool)> {
     let mut buffer = [0_u8; 4096];
-    let mut has = |path| {
-        let id = usize::from(node.0);
-        list(&Kernel, path, &mut buffer).map(|mask| id < MAX_NODES && mask[id / 64] & 1 << (id % 64) != 0)
-    };
+    let mut has = |path| list(&Kernel, path, &mut buffer).map(|mask| mask.contains(usize::from(node.0)));
     let online = has(c"/sys/devices/system/node/online")?;
     Some((online, has(c"/sys/devices/system/node/has_memory").unwrap_or(online)))
 }
@@ -316,8 +329,7 @@ mod tests {
 
     #[test]
     fn nodes_outside_the_cpuset_are_not_used() {
-        let mut allowed: NodeMask = [0; MAX_NODES / 64];
-        allowed[0] = 0b1100;
+        let allowed: NodeMask = [2, 3].into_iter().collect();
         let machine = read(&[("online", "0-3\n"), ("has_memory", "0-3\n")], Some(&allowed));
         assert_eq!((0..4).map(|id| machine.nearest(id).get()).collect::<Vec<_>>(), [2, 2, 2, 3]);
         assert_eq!(machine.find(NodeId::new(1)), None);
@@ -326,7 +338,7 @@ mod tests {
         let machine = read(&[], Some(&allowed));
         assert_eq!(machine.count(), 2);
         assert_eq!(machine.id(NodeIndex::new(0)), NodeId::new(2));
-        assert_eq!(machine.mask()[0], 0b1100);
+        assert_eq!(machine.mask(), allowed);
     }
 
     #[test]
@@ -339,12 +351,10 @@ mod tests {
             ("node2/distance", "21 21 10 31\n"),
             ("node3/distance", "21 41 31 10\n"),
         ];
-        let mut all: NodeMask = [0; MAX_NODES / 64];
-        all[0] = 0b1111;
+        let all: NodeMask = (0..4).collect();
         let machine = read(files, Some(&all));
         assert!(!machine.allow(&MadeUp(files), &all));
-        let mut few = all;
-        few[0] = 0b1001;
+        let few: NodeMask = [0, 3].into_iter().collect();
         assert!(machine.allow(&MadeUp(files), &few));
         assert_eq!(machine.count(), 4);
         assert_eq!((0..4).map(|id| machine.nearest(id).get()).collect::<Vec<_>>(), [0, 0, 0, 3]);
@@ -352,8 +362,7 @@ mod tests {
         assert_eq!(order(&machine, 1), [0, 3]);
         assert!(!machine.is_usable(NodeIndex::new(2)) && machine.is_usable(NodeIndex::new(3)));
         // Nodes that have no memory are not there; all of the others gone is not believed.
-        let mut others: NodeMask = [0; MAX_NODES / 64];
-        others[0] = 1 << 7;
+        let others: NodeMask = [7].into_iter().collect();
         assert!(!machine.allow(&MadeUp(files), &others));
         assert!(machine.allow(&MadeUp(files), &all));
         assert_eq!((0..4).map(|id| machine.nearest(id).get()).collect::<Vec<_>>(), [0, 1, 2, 3]);
@@ -365,8 +374,18 @@ mod tests {
         assert_eq!(machine.count(), 200);
         assert!(!machine.knows_distances());
         assert_eq!(machine.nearest(199).get(), 199);
-        assert_eq!(machine.mask()[3], 0xff);
+        assert_eq!(machine.mask().words()[3], 0xff);
         assert_eq!(order(&machine, 7).len(), 199);
+    }
+
+    #[test]
+    fn a_machine_with_as_many_nodes_as_there_can_be_leaves_an_index_for_what_is_spread() {
+        let machine = read(&[("online", "0-1023\n"), ("has_memory", "0-1023\n")], None);
+        assert_eq!(machine.count(), MOST_NODES);
+        assert_eq!(machine.id(NodeIndex::new(MOST_NODES - 1)), NodeId::new(MOST_NODES as u16 - 1));
+        // The last one's threads are served by another's memory.
+        assert!(machine.nearest(MOST_NODES as u32).get() < MOST_NODES);
+        assert_eq!(order(&machine, 7).len(), MOST_NODES - 1);
     }
 
     #[test]

@@ -22,26 +22,20 @@ impl Source for Kernel {
     }
 }
 
-/// The set's members, in order.
-pub(super) fn members(mask: &NodeMask) -> impl Iterator<Item = usize> + '_ {
-    (0..MAX_NODES).filter(|id| mask[id / 64] & 1 << (id % 64) != 0)
-}
-
 /// A list such as `0-3,8` as a set; `None` where there is no such file or it names nothing.
 pub(super) fn list(source: &impl Source, path: &CStr, buffer: &mut [u8]) -> Option<NodeMask> {
     let length = source.read(path, buffer)?;
-    let mut mask: NodeMask = [0; MAX_NODES / 64];
-    for range in buffer[..length].split(|byte| *byte == b',' || *byte == b'\n') {
+    let mut mask = NodeMask::default();
+    for range in buffer.get(..length)?.split(|byte| *byte == b',' || *byte == b'\n') {
         let mut ends = range.split(|byte| *byte == b'-').map(decimal);
         let Some(Some(first)) = ends.next() else { continue };
         let last = ends.next().flatten().unwrap_or(first);
-        for id in first..=last.min(MAX_NODES - 1) {
-            mask[id / 64] |= 1 << (id % 64);
-        }
+        (first..=last).for_each(|id| mask.insert(id));
     }
-    mask.iter().any(|word| *word != 0).then_some(mask)
+    (!mask.is_empty()).then_some(mask)
 }
 
+/// A number below [`MAX_NODES`].
 fn decimal(digits: &[u8]) -> Option<usize> {
     let mut value = None;
     for digit in digits.iter().skip_while(|byte| **byte == b' ') {
@@ -55,27 +49,19 @@ fn decimal(digits: &[u8]) -> Option<usize> {
 
 /// Reads a node's row of distances; says how many it has.
 pub(super) fn read_distances(source: &impl Source, id: usize, buffer: &mut [u8], row: &mut [u8; MAX_NODES]) -> usize {
-    let Some(read) = read_of_node(source, id, b"/distance\0", buffer) else { return 0 };
+    let Some(read) = read_of_node(source, id, b"/distance", buffer) else { return 0 };
+    let Some(text) = buffer.get(..read) else { return 0 };
+    let fields = text.split(|byte| byte.is_ascii_whitespace()).filter(|field| !field.is_empty());
     let mut count = 0;
-    for field in buffer[..read].split(|byte| byte.is_ascii_whitespace()).filter(|field| !field.is_empty()) {
-        if count == MAX_NODES {
-            break;
-        }
-        row[count] = decimal(field).and_then(|distance| u8::try_from(distance).ok()).unwrap_or(u8::MAX);
+    for (distance, field) in row.iter_mut().zip(fields) {
+        *distance = decimal(field).and_then(|distance| u8::try_from(distance).ok()).unwrap_or(u8::MAX);
         count += 1;
     }
     count
 }
 
-/// Reads a file of a node's; `name` begins with a slash and ends with a zero.
+/// Reads a file of a node's; `name` begins with a slash.
 fn read_of_node(source: &impl Source, id: usize, name: &[u8], buffer: &mut [u8]) -> Option<usize> {
-    let mut path = [0_u8; 64];
-    let mut length = 0;
-    let mut add = |bytes: &[u8]| {
-        path[length..length + bytes.len()].copy_from_slice(bytes);
-        length += bytes.len();
-    };
-    add(b"/sys/devices/system/node/node");
     let digits = [
         b'0' + (id / 1000 % 10) as u8,
         b'0' + (id / 100 % 10) as u8,
@@ -83,9 +69,12 @@ fn read_of_node(source: &impl Source, id: usize, name: &[u8], buffer: &mut [u8])
         b'0' + (id % 10) as u8,
     ];
     let leading = digits.iter().take(3).take_while(|digit| **digit == b'0').count();
-    add(&digits[leading..]);
-    add(name);
-    source.read(CStr::from_bytes_until_nul(&path).ok()?, buffer)
+    let text = b"/sys/devices/system/node/node".iter().chain(digits.iter().skip(leading)).chain(name);
+    let mut path = [0_u8; 64];
+    // All but the last byte, which stays zero.
+    path.iter_mut().take(63).zip(text).for_each(|(place, byte)| *place = *byte);
+    // SAFETY: a zero byte ends the path, the array's last at the latest.
+    source.read(unsafe { CStr::from_ptr(path.as_ptr().cast()) }, buffer)
 }
 
 /// A node's memory, in bytes.
@@ -106,18 +95,18 @@ pub(crate) fn memory_of(node: NodeId) -> Option<NodeMemory> {
 pub(crate) fn kernel_keeps() -> usize {
     let mut buffer = [0_u8; 32];
     let read = Kernel.read(c"/proc/sys/vm/min_free_kbytes", &mut buffer).unwrap_or(0);
-    let digits = buffer[..read].iter().take_while(|byte| byte.is_ascii_digit());
+    let digits = buffer.iter().take(read).take_while(|byte| byte.is_ascii_digit());
     let kib = digits.fold(0_usize, |sum, digit| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
     kib.saturating_mul(1024)
 }
 
 fn read_memory(source: &impl Source, node: NodeId) -> Option<NodeMemory> {
     let mut buffer = [0_u8; 4096];
-    let read = read_of_node(source, usize::from(node.number()), b"/meminfo\0", &mut buffer)?;
-    let text = &buffer[..read];
+    let read = read_of_node(source, usize::from(node.number()), b"/meminfo", &mut buffer)?;
+    let text = buffer.get(..read)?;
     let bytes = |name: &[u8]| {
-        let at = text.windows(name.len()).position(|window| window == name)?;
-        let digits = text[at + name.len()..].iter().skip_while(|byte| **byte == b' ');
+        let after = (0..text.len()).find_map(|at| text.get(at..)?.strip_prefix(name))?;
+        let digits = after.iter().skip_while(|byte| **byte == b' ');
         let kib = digits
             .take_while(|byte| byte.is_ascii_digit())
             .try_fold(0_usize, |sum, digit| sum.checked_mul(10)?.checked_add(usize::from(digit - b'0')))?;

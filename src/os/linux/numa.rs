@@ -36,7 +36,7 @@ pub(crate) unsafe fn bind(start: NonNull<u8>, size: usize, binding: Binding, nod
     keeping_errno(|| {
         // SAFETY: the range is the caller's; the mask is readable for `MAX_NODES` bits.
         let answer = unsafe {
-            libc::syscall(libc::SYS_mbind, start.as_ptr(), size, mode, nodes.as_ptr(), MAX_NODE_ARGUMENT, 0_u32)
+            libc::syscall(libc::SYS_mbind, start.as_ptr(), size, mode, nodes.words().as_ptr(), MAX_NODE_ARGUMENT, 0_u32)
         };
         if answer == 0 { Ok(()) } else { Err(super::errno()) }
     })
@@ -44,14 +44,14 @@ pub(crate) unsafe fn bind(start: NonNull<u8>, size: usize, binding: Binding, nod
 
 /// The nodes that the process may take memory from (its cpuset's). The error is `errno`'s.
 pub(crate) fn allowed_nodes() -> Result<NodeMask, i32> {
-    let mut mask: NodeMask = [0; MAX_NODES / 64];
+    let mut mask = NodeMask::default();
     keeping_errno(|| {
         // SAFETY: the mask is writable for `MAX_NODES` bits; the mode and address are not asked for.
         let answer = unsafe {
             libc::syscall(
                 libc::SYS_get_mempolicy,
                 ptr::null_mut::<i32>(),
-                mask.as_mut_ptr(),
+                mask.words_mut().as_mut_ptr(),
                 MAX_NODE_ARGUMENT,
                 ptr::null_mut::<u8>(),
                 MPOL_F_MEMS_ALLOWED,
