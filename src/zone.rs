@@ -10,10 +10,10 @@ use core::ptr::NonNull;
 use crossbeam_utils::CachePadded;
 
 use crate::arith::{align_down, align_up};
-use crate::os::{self, MAX_NODES};
+use crate::os;
 use crate::sync::lock::Lock;
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
-use crate::topology::NodeIndex;
+use crate::topology::{INDICES, NodeIndex};
 
 /// Bytes in a granule: the size and the alignment of a segment.
 pub(crate) const GRANULE: usize = 32 << 20;
@@ -50,11 +50,46 @@ static PART: AtomicUsize = AtomicUsize::new(0);
 static USED: [AtomicU8; WANTED / GRANULE / 8] = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
 /// One bit a granule of the zone: a range that was handed out begins with it. Written under `LOCK`.
 static BEGINS: [AtomicU8; WANTED / GRANULE / 8] = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
-/// By part: every granule below this one, counted from the part's first, is in use. Guarded by `LOCK`.
-static FIRST_FREE: [AtomicUsize; MAX_NODES + 2] = [const { AtomicUsize::new(0) }; MAX_NODES + 2];
-/// By part: no granule from this one on, counted from the part's first, was ever in use. Written under `LOCK`.
-static NEVER_USED: [AtomicUsize; MAX_NODES + 2] = [const { AtomicUsize::new(0) }; MAX_NODES + 2];
+/// What is known of each part's granules, by the part's number.
+static BOUNDS: [Bounds; PARTS] = [const { Bounds::new() }; PARTS];
+/// More than there are parts: one a node, the spread one and the unbound one.
+const PARTS: usize = 2 * INDICES;
 static LOCK: Lock = Lock::new();
+
+/// Bounds of a part's granules, counted from the part's first.
+struct Bounds {
+    /// Every granule below this one is in use. Guarded by `LOCK`.
+    first_free: AtomicUsize,
+    /// No granule from this one on was ever in use. Written under `LOCK`.
+    never_used: AtomicUsize,
+}
+
+impl Bounds {
+    const fn new() -> Self {
+        Bounds { first_free: AtomicUsize::new(0), never_used: AtomicUsize::new(0) }
+    }
+}
+
+/// The bounds of the part with that number. Masked, as the number of a granule below is, so that the compiler knows that
+/// there is such a one.
+fn bounds(part: usize) -> &'static Bounds {
+    debug_assert!(part < PARTS);
+    &BOUNDS[part % PARTS]
+}
+
+/// The byte of `USED` that has a granule's bit.
+fn used_byte(granule: usize) -> &'static AtomicU8 {
+    debug_assert!(granule / 8 < USED.len());
+    &USED[granule / 8 % USED.len()]
+}
+
+/// The part that a granule belongs to, and the part's first granule. For where there is a zone.
+fn part_of(granule: usize) -> (usize, usize) {
+    // Never 0 where there is one.
+    let in_part = PART.load(Ordering::Relaxed).max(1);
+    let part = granule / in_part;
+    (part, part * in_part)
+}
 
 /// Addresses that user space can have on the systems this runs on: 48 bits.
 const ADDRESSES: usize = 1 << 48;
@@ -120,7 +155,7 @@ pub(crate) unsafe fn install(nodes: usize) {
     let mut size = if os::addresses_are_limited() { 0 } else { WANTED };
     while size >= LEAST {
         if let Some(base) = os::reserve(size, GRANULE) {
-            PART.store(size / GRANULE / (nodes + 2), Ordering::Relaxed);
+            PART.store(size / GRANULE / nodes.saturating_add(2), Ordering::Relaxed);
             EXTENT.size.store(size, Ordering::Relaxed);
             EXTENT.base.store(base.as_ptr().expose_provenance(), Ordering::Release);
             return;
@@ -192,12 +227,13 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
     }
     let _guard = LOCK.lock();
     let first = part * in_part;
-    let from = FIRST_FREE[part].load(Ordering::Relaxed);
+    let bounds = bounds(part);
+    let from = bounds.first_free.load(Ordering::Relaxed);
     let (mut run, mut at) = (0, from);
     while at < in_part {
         // Eight at a time where all eight are in use.
         let granule = first + at;
-        let byte = USED[granule / 8].load(Ordering::Relaxed);
+        let byte = used_byte(granule).load(Ordering::Relaxed);
         if byte == u8::MAX {
             at += 8 - granule % 8;
             run = 0;
@@ -209,9 +245,9 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
             let start = at - granules;
             mark(first + start, granules, true);
             set_begins(first + start, true);
-            NEVER_USED[part].fetch_max(at, Ordering::Relaxed);
+            bounds.never_used.fetch_max(at, Ordering::Relaxed);
             if start == from {
-                FIRST_FREE[part].store(at, Ordering::Relaxed);
+                bounds.first_free.store(at, Ordering::Relaxed);
             }
             let address = EXTENT.base.load(Ordering::Relaxed) + (first + start) * GRANULE;
             return NonNull::new(core::ptr::with_exposed_provenance_mut(address));
@@ -225,11 +261,11 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
 pub(crate) fn used_granule(part: Part, nodes: usize, from: usize) -> Option<(usize, usize)> {
     let part = part_index(part, nodes);
     let first = part * PART.load(Ordering::Relaxed);
-    let end = NEVER_USED[part].load(Ordering::Relaxed);
+    let end = bounds(part).never_used.load(Ordering::Relaxed);
     let mut at = from;
     while at < end {
         let granule = first + at;
-        let byte = USED[granule / 8].load(Ordering::Relaxed) >> (granule % 8);
+        let byte = used_byte(granule).load(Ordering::Relaxed) >> (granule % 8);
         if byte & 1 != 0 {
             return Some((at, EXTENT.base.load(Ordering::Relaxed) + granule * GRANULE));
         }
@@ -240,7 +276,7 @@ pub(crate) fn used_granule(part: Part, nodes: usize, from: usize) -> Option<(usi
 
 fn mark(first: usize, granules: usize, used: bool) {
     for granule in first..first + granules {
-        let byte = &USED[granule / 8];
+        let byte = used_byte(granule);
         let old = byte.load(Ordering::Relaxed);
         let bit = 1 << (granule % 8);
         byte.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
@@ -248,7 +284,7 @@ fn mark(first: usize, granules: usize, used: bool) {
 }
 
 fn set_begins(granule: usize, begins: bool) {
-    let byte = &BEGINS[granule / 8];
+    let byte = &BEGINS[granule / 8 % BEGINS.len()];
     let old = byte.load(Ordering::Relaxed);
     let bit = 1 << (granule % 8);
     byte.store(if begins { old | bit } else { old & !bit }, Ordering::Relaxed);
@@ -299,16 +335,16 @@ pub(crate) fn extend(range: &Range, more: usize) -> bool {
     if range.outlier || LOCK.is_mine() {
         return false;
     }
-    let in_part = PART.load(Ordering::Relaxed);
     let first = granule_of(range.start) + range.size / GRANULE;
-    let part = (first - 1) / in_part;
-    let Some(end) = first.checked_add(more).filter(|end| *end <= (part + 1) * in_part) else { return false };
+    let (part, first_of_part) = part_of(first - 1);
+    let end_of_part = first_of_part + PART.load(Ordering::Relaxed);
+    let Some(end) = first.checked_add(more).filter(|end| *end <= end_of_part) else { return false };
     let _guard = LOCK.lock();
-    if (first..end).any(|granule| USED[granule / 8].load(Ordering::Relaxed) & 1 << (granule % 8) != 0) {
+    if (first..end).any(|granule| used_byte(granule).load(Ordering::Relaxed) & 1 << (granule % 8) != 0) {
         return false;
     }
     mark(first, more, true);
-    NEVER_USED[part].fetch_max(end - part * in_part, Ordering::Relaxed);
+    bounds(part).never_used.fetch_max(end - first_of_part, Ordering::Relaxed);
     true
 }
 
@@ -336,13 +372,12 @@ pub(crate) unsafe fn free(range: Range) {
         return;
     }
     let first = granule_of(range.start);
-    let in_part = PART.load(Ordering::Relaxed);
-    let part = first / in_part;
+    let (part, first_of_part) = part_of(first);
     let _guard = LOCK.lock();
     mark(first, size / GRANULE, false);
     set_begins(first, false);
-    let lowest = &FIRST_FREE[part];
-    lowest.store(lowest.load(Ordering::Relaxed).min(first - part * in_part), Ordering::Relaxed);
+    let lowest = &bounds(part).first_free;
+    lowest.store(lowest.load(Ordering::Relaxed).min(first - first_of_part), Ordering::Relaxed);
 }
 
 /// Reserves addresses for a block aligned to `align`, a multiple of a granule, with `before` bytes before it. Gives the
