@@ -37,7 +37,7 @@ use crossbeam_utils::CachePadded;
 use crate::config::Config;
 use crate::node::{self, Whereabouts};
 use crate::segment::ARENA_ALIGN;
-use crate::size_class::{CLASSES, ClassId};
+use crate::size_class::{ByClass, CLASSES, ClassId};
 use crate::slab::{Block, Slab};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use crate::topology::NodeIndex;
@@ -62,15 +62,15 @@ impl ArenaId {
 #[repr(C, align(4096))]
 pub(crate) struct Arena {
     /// By class: blocks to hand out, all of the class's current slab. Always empty in checked mode.
-    fast: [Cell<Option<Block>>; CLASSES],
+    fast: ByClass<Cell<Option<Block>>>,
     /// By class: in checked mode, what `fast` is otherwise.
-    checked: [Cell<Option<Block>>; CLASSES],
+    checked: ByClass<Cell<Option<Block>>>,
     /// By class: the slab that blocks are taken from.
-    current: [Cell<Option<Slab>>; CLASSES],
+    current: ByClass<Cell<Option<Slab>>>,
     /// By class: slabs that have free blocks.
-    partial: [Cell<Option<Slab>>; CLASSES],
+    partial: ByClass<Cell<Option<Slab>>>,
     /// By class: blocks that were put on the lists above, ever.
-    listed: [Cell<u64>; CLASSES],
+    listed: ByClass<Cell<u64>>,
     outbox: Outbox,
     /// Whether a slow path is at work: whoever comes in on top of it goes elsewhere.
     busy: Cell<bool>,
@@ -85,7 +85,7 @@ pub(crate) struct Arena {
     seen_at: Cell<Option<Whereabouts>>,
     id: Cell<Option<ArenaId>>,
     /// By class, a bit: a slab of the class was used up once.
-    filled: [Cell<bool>; CLASSES],
+    filled: ByClass<Cell<bool>>,
     /// Large blocks that were freed lately, for the next request of their size.
     at_hand: AtHand,
     /// Runs that were handed out again from there, ever, and their bytes.
@@ -123,11 +123,11 @@ static IDS: AtomicU32 = AtomicU32::new(0);
 impl Arena {
     const fn new() -> Self {
         Arena {
-            fast: [const { Cell::new(None) }; CLASSES],
-            checked: [const { Cell::new(None) }; CLASSES],
-            current: [const { Cell::new(None) }; CLASSES],
-            partial: [const { Cell::new(None) }; CLASSES],
-            listed: [const { Cell::new(0) }; CLASSES],
+            fast: ByClass::new([const { Cell::new(None) }; CLASSES]),
+            checked: ByClass::new([const { Cell::new(None) }; CLASSES]),
+            current: ByClass::new([const { Cell::new(None) }; CLASSES]),
+            partial: ByClass::new([const { Cell::new(None) }; CLASSES]),
+            listed: ByClass::new([const { Cell::new(0) }; CLASSES]),
             outbox: Outbox::new(),
             busy: Cell::new(false),
             stays_home: Cell::new(false),
@@ -136,7 +136,7 @@ impl Arena {
             node: Cell::new(NodeIndex::FIRST),
             seen_at: Cell::new(None),
             id: Cell::new(None),
-            filled: [const { Cell::new(false) }; CLASSES],
+            filled: ByClass::new([const { Cell::new(false) }; CLASSES]),
             at_hand: AtHand::new(),
             reused_runs: Cell::new(0),
             reused_bytes: Cell::new(0),
@@ -187,8 +187,7 @@ impl Arena {
     /// Takes a block of the class from the list, if there is one.
     #[inline(always)]
     pub(crate) fn pop(&self, class: ClassId) -> Option<Block> {
-        // SAFETY: a class's index is below `CLASSES`.
-        let list = unsafe { self.fast.get_unchecked(class.index()) };
+        let list = &self.fast[class];
         let block = list.get()?;
         list.set(block.next());
         Some(block)
@@ -213,7 +212,7 @@ impl Arena {
     /// where it waits.
     pub(crate) fn each_waiting(&self, visit: &mut dyn FnMut(Waiting, Block)) {
         for lists in [&self.fast, &self.checked] {
-            for list in lists {
+            for list in lists.iter() {
                 core::iter::successors(list.get(), |block| block.next())
                     .for_each(|block| visit(Waiting::Listed, block));
             }
@@ -239,13 +238,12 @@ impl Arena {
     /// Blocks of the class that were handed out, ever. Exact for the calling thread's arena; what waits on the lists of
     /// another, which may be at work, counts as handed out.
     pub(crate) fn handed_out(&self, class: ClassId) -> u64 {
-        let index = class.index();
-        let listed = self.listed[index].get();
+        let listed = self.listed[class].get();
         if !core::ptr::eq(self, tls::get()) {
             return listed;
         }
         let mut waiting = 0;
-        let mut next = self.fast[index].get().or(self.checked[index].get());
+        let mut next = self.fast[class].get().or(self.checked[class].get());
         while let Some(block) = next {
             waiting += 1;
             next = block.next();

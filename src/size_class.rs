@@ -17,7 +17,33 @@ pub(crate) const MAX_BLOCK: usize = 64 << 10;
 #[repr(transparent)]
 pub(crate) struct ClassId(u8);
 
-const SIZES: [u32; CLASSES] = {
+/// A table with a place for each class.
+#[repr(transparent)]
+pub(crate) struct ByClass<T>([T; CLASSES]);
+
+impl<T> ByClass<T> {
+    pub(crate) const fn new(places: [T; CLASSES]) -> Self {
+        ByClass(places)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}
+
+impl<T> core::ops::Index<ClassId> for ByClass<T> {
+    type Output = T;
+
+    #[inline(always)]
+    fn index(&self, class: ClassId) -> &T {
+        // SAFETY: a `ClassId` is made only by the functions here, always below `CLASSES`.
+        unsafe { self.0.get_unchecked(class.0 as usize) }
+    }
+}
+
+static SIZES: ByClass<u32> = ByClass::new(SIZES_IN_ORDER);
+
+const SIZES_IN_ORDER: [u32; CLASSES] = {
     let mut sizes = [0; CLASSES];
     let (mut class, mut size) = (0, 0);
     while class < CLASSES {
@@ -38,13 +64,13 @@ const SIZES: [u32; CLASSES] = {
     }
     sizes
 };
-const _: () = assert!(SIZES[CLASSES - 1] as usize == MAX_BLOCK);
+const _: () = assert!(SIZES_IN_ORDER[CLASSES - 1] as usize == MAX_BLOCK);
 
 /// Requests to so many bytes are looked up in units of 8 or 16, larger ones in units of `WIDE`, which all classes beyond
 /// are multiples of: so the table is a few lines of the cache.
 const NARROW: usize = 2048;
 const WIDE: usize = 512;
-const _: () = assert!(SIZES[47] as usize == NARROW && SIZES[48] as usize == NARROW + WIDE);
+const _: () = assert!(SIZES_IN_ORDER[47] as usize == NARROW && SIZES_IN_ORDER[48] as usize == NARROW + WIDE);
 
 /// The class of each size to [`MAX_BLOCK`] among the classes that are multiples of `UNIT`: see `place`.
 const fn table<const UNIT: usize, const LENGTH: usize>() -> [u8; LENGTH] {
@@ -53,7 +79,7 @@ const fn table<const UNIT: usize, const LENGTH: usize>() -> [u8; LENGTH] {
     while at < LENGTH {
         let size = if at <= NARROW / UNIT { at * UNIT } else { NARROW + (at - NARROW / UNIT) * WIDE };
         let mut class = 0;
-        while (SIZES[class] as usize) < size || !(SIZES[class] as usize).is_multiple_of(UNIT) {
+        while (SIZES_IN_ORDER[class] as usize) < size || !(SIZES_IN_ORDER[class] as usize).is_multiple_of(UNIT) {
             class += 1;
         }
         table[at] = class as u8;
@@ -116,21 +142,14 @@ impl ClassId {
         }
         let align = if align < 16 { 16 } else { align };
         let rounded = align_up(if size == 0 { 1 } else { size }, align)?;
-        let mut class = Self::of_16(rounded)?.0;
-        while !(SIZES[class as usize] as usize).is_multiple_of(align) {
-            class += 1;
-            if class as usize == CLASSES {
-                return None;
-            }
-        }
-        Some(ClassId(class))
+        let least = Self::of_16(rounded)?;
+        Self::all().skip(usize::from(least.0)).find(|class| class.size().is_multiple_of(align))
     }
 
     /// Bytes in a block of this class.
     #[inline(always)]
     pub(crate) fn size(self) -> usize {
-        // SAFETY: a `ClassId` is made only by the functions here, always below `CLASSES`.
-        unsafe { *SIZES.get_unchecked(self.0 as usize) as usize }
+        SIZES[self] as usize
     }
 
     /// What its blocks are aligned to at least, in bytes: 8 or 16.
@@ -138,15 +157,9 @@ impl ClassId {
         if self.size().is_multiple_of(16) { 16 } else { 8 }
     }
 
-    /// The class's place in tables of all classes.
-    #[inline(always)]
-    pub(crate) fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    /// The class at that place in tables of all classes.
-    pub(crate) fn at(index: usize) -> Option<Self> {
-        (index < CLASSES).then_some(ClassId(index as u8))
+    /// All of them, smallest first.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..CLASSES).map(|index| ClassId(index as u8))
     }
 }
 
@@ -161,7 +174,7 @@ mod tests {
             for size in (0..=MAX_BLOCK + 100).step_by(if shift == 0 { 1 } else { 7 }) {
                 let needed = size.max(1);
                 let unit = if align <= 8 && size <= NARROW { 8 } else { align.max(16) };
-                let least = SIZES
+                let least = SIZES_IN_ORDER
                     .iter()
                     .map(|size| *size as usize)
                     .find(|class| *class >= needed && class.is_multiple_of(unit));

@@ -7,7 +7,7 @@ use crate::arena::{Arena, emergency};
 use crate::message::Line;
 use crate::node::shortfalls::Shortfalls;
 use crate::node::{self, PoolFigures};
-use crate::size_class::{CLASSES, ClassId};
+use crate::size_class::ClassId;
 use crate::topology::{self, NodeIndex};
 use crate::{config, os};
 
@@ -44,7 +44,7 @@ pub(crate) fn read() -> Stats {
         let (blocks, bytes) = arena.reused();
         stats.blocks = stats.blocks.wrapping_add(blocks);
         stats.bytes = stats.bytes.wrapping_add(bytes);
-        for class in (0..CLASSES).filter_map(ClassId::at) {
+        for class in ClassId::all() {
             let blocks = arena.handed_out(class);
             stats.blocks = stats.blocks.wrapping_add(blocks);
             stats.bytes = stats.bytes.wrapping_add(blocks.wrapping_mul(class.size() as u64));

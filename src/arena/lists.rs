@@ -13,7 +13,7 @@ use crate::misuse::{corrupted_link, double_free};
 use crate::node::{self, Locked};
 use crate::os;
 use crate::segment::{Destination, OwnerWord, SLOT, SegmentPtr, SlotIndex, TWO_WORDS};
-use crate::size_class::{CLASSES, ClassId};
+use crate::size_class::ClassId;
 use crate::slab::{Block, Shape, Slab, State};
 use crate::topology::NodeIndex;
 use crate::zone;
@@ -44,8 +44,7 @@ impl Arena {
         if self.busy.get() || self.is_checked.get() || !node::stands_still(self.seen_at.get()) {
             return None;
         }
-        // SAFETY: a class's index is below `CLASSES`.
-        let current = unsafe { self.current.get_unchecked(class.index()) };
+        let current = &self.current[class];
         // The arenas of threads that have none never have a slab; they are not written to.
         let slab = current.get().filter(|slab| slab.last_freed().is_some() && !self.lookout.is_next())?;
         self.busy.set(true);
@@ -53,9 +52,7 @@ impl Arena {
         let taken = slab.take_local();
         if let Some((first, count)) = taken {
             self.lookout.count();
-            // SAFETY: likewise.
-            let (list, listed) =
-                unsafe { (self.fast.get_unchecked(class.index()), self.listed.get_unchecked(class.index())) };
+            let (list, listed) = (&self.fast[class], &self.listed[class]);
             list.set(first.next());
             listed.set(listed.get().wrapping_add(u64::from(count)));
         }
@@ -129,11 +126,11 @@ impl Arena {
     #[inline]
     fn list(&self, class: ClassId) -> &Cell<Option<Block>> {
         let lists = if self.is_checked.get() { &self.checked } else { &self.fast };
-        &lists[class.index()]
+        &lists[class]
     }
 
     fn count_listed(&self, class: ClassId, count: u32) {
-        let listed = &self.listed[class.index()];
+        let listed = &self.listed[class];
         listed.set(listed.get().wrapping_add(u64::from(count)));
     }
 
@@ -158,13 +155,13 @@ impl Arena {
 
     fn make_current(&self, slab: Slab) {
         slab.set_state(State::Current);
-        self.current[slab.class().index()].set(Some(slab));
+        self.current[slab.class()].set(Some(slab));
     }
 
     /// From the current slab: what was freed, what was never used. Parks the slab when there is none of it.
     #[inline(always)]
     fn refill_from_current(&self, class: ClassId, want_zero: bool) -> Option<Refill> {
-        let current = &self.current[class.index()];
+        let current = &self.current[class];
         let slab = current.get()?;
         if let Some((first, count)) = slab.take_local() {
             return Some(Refill::List(first, count));
@@ -173,13 +170,13 @@ impl Arena {
             return Some(Refill::Zeroed(block));
         }
         // Not the class's, which is in a table that all threads share.
-        let wanted = (CARVE / slab.block_size()).max(1) as u32;
+        let wanted = (CARVE / slab.block_size().max(1)).max(1) as u32;
         if let Some(carved) = slab.carve(wanted) {
             return Some(Refill::List(carved.list, carved.count));
         }
         slab.park();
         current.set(None);
-        self.filled[class.index()].set(true);
+        self.filled[class].set(true);
         None
     }
 
@@ -214,7 +211,7 @@ impl Arena {
     pub(crate) fn leave_other_nodes(&self, class: ClassId) {
         debug_assert!(self.stays_home.get());
         // From when the node's pool was full, the arena may have a slab of another node.
-        if let Some(slab) = self.current[class.index()].get().filter(|slab| slab.node() != self.node()) {
+        if let Some(slab) = self.current[class].get().filter(|slab| slab.node() != self.node()) {
             self.put_aside(slab);
         }
     }
@@ -222,10 +219,10 @@ impl Arena {
     /// Makes the current slab a partial one: the arena's list, all of which is its blocks, becomes its own.
     fn put_aside(&self, slab: Slab) {
         let class = slab.class();
-        self.current[class.index()].set(None);
+        self.current[class].set(None);
         if let Some(first) = self.list(class).take() {
             let waiting = 1 + core::iter::successors(first.next(), |block| block.next()).count();
-            let listed = &self.listed[class.index()];
+            let listed = &self.listed[class];
             // Wrapping: the list may have been counted by the arena it came from.
             listed.set(listed.get().wrapping_sub(waiting as u64));
             let _ = slab.give_back(first, waiting as u32);
@@ -236,7 +233,7 @@ impl Arena {
     /// The first of the class's partial slabs; where only those of a node will do, the first of these.
     #[inline]
     fn find_partial(&self, class: ClassId, only: Option<NodeIndex>) -> Option<Slab> {
-        let mut next = self.partial[class.index()].get();
+        let mut next = self.partial[class].get();
         while let Some(slab) = next.filter(|slab| only.is_some_and(|node| slab.node() != node)) {
             next = slab.links().0.get();
         }
@@ -264,7 +261,7 @@ impl Arena {
             // mode takes what is not zero for a record of its own.
             // SAFETY: the slots were just taken and are committed.
             unsafe { slots.start().write_bytes(0, shape.slots * SLOT) };
-        } else if self.filled[class.index()].get() && slots.used_before == 0 && shape.slots == 1 {
+        } else if self.filled[class].get() && slots.used_before == 0 && shape.slots == 1 {
             // The class fills slabs: have the kernel provide this one's pages in one go.
             // SAFETY: the slots were just taken and are committed.
             unsafe { os::populate(slots.start(), SLOT) };
@@ -286,7 +283,6 @@ impl Arena {
     /// that the idle arena had, if there is one.
     #[allow(clippy::option_option, reason = "the inner one says whether a list came along")]
     fn adopt(&self, class: ClassId, pool: &Locked) -> Option<Option<Refill>> {
-        let index = class.index();
         for other in idle::some(pool, IDLE_LOOKED_AT) {
             other.collect_inbox(Some(pool));
             if let Some(slab) = other.find_partial(class, self.only_node()) {
@@ -296,10 +292,10 @@ impl Arena {
                 return Some(None);
             }
             let fits = |slab: &Slab| self.only_node().is_none_or(|node| slab.node() == node);
-            let Some(slab) = other.current[index].get().filter(fits) else { continue };
+            let Some(slab) = other.current[class].get().filter(fits) else { continue };
             let list = other.list(class).take();
             if list.is_some() || !slab.is_used_up() {
-                other.current[index].set(None);
+                other.current[class].set(None);
                 self.own(slab);
                 self.make_current(slab);
                 // The list was counted where it was made.
@@ -314,7 +310,7 @@ impl Arena {
         if slab.out() == 0 {
             self.has_unused.set(true);
         }
-        let head = &self.partial[slab.class().index()];
+        let head = &self.partial[slab.class()];
         let (next, previous) = slab.links();
         let old = head.replace(Some(slab));
         next.set(old);
@@ -329,7 +325,7 @@ impl Arena {
         let (next, previous) = (next.take(), previous.take());
         match previous {
             Some(previous) => previous.links().0.set(next),
-            None => self.partial[slab.class().index()].set(next),
+            None => self.partial[slab.class()].set(next),
         }
         if let Some(next) = next {
             next.links().1.set(previous);
@@ -476,8 +472,8 @@ impl Arena {
         if !self.has_unused.replace(false) {
             return;
         }
-        for index in 0..CLASSES {
-            let mut next = self.partial[index].get();
+        for class in ClassId::all() {
+            let mut next = self.partial[class].get();
             while let Some(slab) = next {
                 next = slab.links().0.get();
                 if slab.out() == 0 {
@@ -490,17 +486,16 @@ impl Arena {
     /// Gives up current slabs of which every block is here. For an arena that may be at rest for long.
     pub(crate) fn give_up_unused(&self, pool: Option<&Locked>) {
         self.tidy(pool);
-        for index in 0..CLASSES {
-            let Some(slab) = self.current[index].get() else { continue };
-            let Some(class) = ClassId::at(index) else { continue };
+        for class in ClassId::all() {
+            let Some(slab) = self.current[class].get() else { continue };
             let (mut waiting, mut next) = (0, self.list(class).get());
             while let Some(block) = next {
                 waiting += 1;
                 next = block.next();
             }
             if waiting == slab.out() {
-                self.current[index].set(None);
-                let listed = &self.listed[index];
+                self.current[class].set(None);
+                let listed = &self.listed[class];
                 // Wrapping: the list may have been counted by the arena it came from.
                 listed.set(listed.get().wrapping_sub(u64::from(waiting)));
                 if let Some(first) = self.list(class).take() {
