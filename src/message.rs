@@ -4,14 +4,17 @@ use crate::os;
 
 /// A line in the making. What does not fit is cut off.
 pub(crate) struct Line {
-    text: [u8; 480],
+    text: [u8; LONGEST + 1],
     length: usize,
 }
+
+/// Bytes in a line, without its end.
+const LONGEST: usize = 479;
 
 impl Line {
     /// An empty line.
     pub(crate) fn empty() -> Self {
-        Line { text: [0; 480], length: 0 }
+        Line { text: [0; LONGEST + 1], length: 0 }
     }
 
     /// A line that begins with the allocator's name.
@@ -27,16 +30,16 @@ impl Line {
     /// Adds bytes that came from outside.
     pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
         // The last byte is kept for the end of the line.
-        let room = self.text.len() - 1 - self.length;
-        let taken = bytes.len().min(room);
-        self.text[self.length..self.length + taken].copy_from_slice(&bytes[..taken]);
+        let room = self.text.iter_mut().take(LONGEST).skip(self.length);
+        let taken = room.len().min(bytes.len());
+        room.zip(bytes).for_each(|(place, byte)| *place = *byte);
         self.length += taken;
         self
     }
 
     /// Adds a number.
     pub(crate) fn number(self, number: usize) -> Self {
-        self.digits(number, 10)
+        self.digits::<10>(number)
     }
 
     /// Adds an address.
@@ -46,47 +49,38 @@ impl Line {
 
     /// Adds a number in base 16.
     pub(crate) fn hexadecimal(self, number: usize) -> Self {
-        self.digits(number, 16)
+        self.digits::<16>(number)
     }
 
     /// Adds a number of bytes in the largest unit that leaves it at one or more, to one decimal.
     pub(crate) fn size(self, bytes: usize) -> Self {
-        const UNITS: [&str; 5] = [" B", " KiB", " MiB", " GiB", " TiB"];
-        let mut unit = 0;
-        let mut divisor = 1_usize;
-        while unit + 1 < UNITS.len() && bytes / divisor >= 1024 {
-            divisor <<= 10;
-            unit += 1;
+        const UNITS: [(u32, &str); 4] = [(40, " TiB"), (30, " GiB"), (20, " MiB"), (10, " KiB")];
+        match UNITS.iter().find(|(shift, _)| bytes >> shift > 0) {
+            None => self.number(bytes).text(" B"),
+            Some((shift, unit)) => {
+                let tenths = (bytes >> (shift - 10) & 1023) * 10 / 1024;
+                self.number(bytes >> shift).text(".").number(tenths).text(unit)
+            }
         }
-        let line = self.number(bytes / divisor);
-        let line = match unit {
-            0 => line,
-            _ => line.text(".").number((bytes % divisor) / (divisor / 1024) * 10 / 1024),
-        };
-        line.text(UNITS[unit])
     }
 
     /// Fills up with spaces to the column, so that lines stand as a table.
     pub(crate) fn column(mut self, column: usize) -> Self {
-        while self.length < column && self.length < self.text.len() - 1 {
-            self.text[self.length] = b' ';
-            self.length += 1;
-        }
+        self.text.iter_mut().take(column.min(LONGEST)).skip(self.length).for_each(|place| *place = b' ');
+        self.length = self.length.max(column.min(LONGEST));
         self
     }
 
-    fn digits(self, mut number: usize, base: usize) -> Self {
-        let mut digits = [0_u8; 20];
-        let mut first = digits.len();
-        loop {
-            first -= 1;
-            digits[first] = b"0123456789abcdef"[number % base];
-            number /= base;
+    fn digits<const BASE: usize>(self, mut number: usize) -> Self {
+        let mut digits = [b' '; 20];
+        for digit in digits.iter_mut().rev() {
+            *digit = b"0123456789abcdef"[number % BASE];
+            number /= BASE;
             if number == 0 {
                 break;
             }
         }
-        self.bytes(&digits[first..])
+        self.bytes(digits.trim_ascii_start())
     }
 
     /// Writes the line to standard error.
@@ -96,8 +90,8 @@ impl Line {
 
     /// Writes the line to a file descriptor.
     pub(crate) fn say_to(mut self, descriptor: i32) {
-        self.text[self.length] = b'\n';
-        os::write_to(descriptor, &self.text[..=self.length]);
+        self.text.iter_mut().skip(self.length).take(1).for_each(|end| *end = b'\n');
+        os::write_to(descriptor, self.text.get(..=self.length).unwrap_or(&self.text));
     }
 }
 
@@ -130,7 +124,7 @@ mod tests {
         for _ in 0..100 {
             line = line.text("0123456789").address(usize::MAX);
         }
-        assert_eq!(line.length, line.text.len() - 1);
+        assert_eq!(line.length, LONGEST);
         line.say_to(-1);
     }
 }
