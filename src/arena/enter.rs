@@ -245,7 +245,7 @@ fn retire(arena: &'static Arena) {
 }
 
 /// The end of a thread.
-pub(crate) fn on_thread_exit() {
+pub(crate) extern "C" fn on_thread_exit() {
     let arena = tls::get();
     if arena.id.get().is_some() && !arena.busy.get() {
         tls::set(&tls::ATTACHING);

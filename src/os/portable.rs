@@ -229,8 +229,8 @@ impl Drop for AtExit {
     fn drop(&mut self) {
         let hook = HOOK.load(Ordering::Relaxed);
         if hook != 0 {
-            // SAFETY: `set_thread_exit_hook` stored a `fn()` there.
-            unsafe { core::mem::transmute::<usize, fn()>(hook)() };
+            // SAFETY: `set_thread_exit_hook` stored such a function there.
+            unsafe { core::mem::transmute::<usize, extern "C" fn()>(hook)() };
         }
     }
 }
@@ -241,7 +241,7 @@ std::thread_local! {
 }
 
 /// Has `hook` called when a thread ends that has called [`call_at_thread_exit`].
-pub(crate) fn set_thread_exit_hook(hook: fn()) -> bool {
+pub(crate) fn set_thread_exit_hook(hook: extern "C" fn()) -> bool {
     HOOK.store(hook as usize, Ordering::Relaxed);
     true
 }

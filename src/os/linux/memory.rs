@@ -241,7 +241,7 @@ pub(crate) fn total_memory() -> usize {
 pub(crate) fn resident_bytes() -> usize {
     let mut buffer = [0_u8; 128];
     let read = super::read_file(c"/proc/self/statm", &mut buffer).unwrap_or(0);
-    let mut fields = buffer[..read].split(|byte| *byte == b' ');
+    let mut fields = buffer.get(..read).unwrap_or_default().split(|byte| *byte == b' ');
     let pages = fields.nth(1).map_or(0, |field| {
         field
             .iter()

@@ -97,7 +97,7 @@ pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Option<usize> {
         }
         let mut filled = 0;
         let result = loop {
-            let rest = &mut buffer[filled..];
+            let rest = buffer.get_mut(filled..).unwrap_or_default();
             if rest.is_empty() {
                 break Some(filled);
             }
@@ -146,7 +146,7 @@ pub(crate) fn write_to(descriptor: i32, text: &[u8]) {
         while !rest.is_empty() {
             // SAFETY: `rest` is readable for its length.
             match unsafe { libc::write(descriptor, rest.as_ptr().cast(), rest.len()) } {
-                n if n > 0 => rest = &rest[n as usize..],
+                n if n > 0 => rest = rest.get(n as usize..).unwrap_or_default(),
                 _ if errno() == libc::EINTR => {}
                 _ => return,
             }

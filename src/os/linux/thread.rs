@@ -271,7 +271,7 @@ static HOOK: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes the key by which [`call_at_thread_exit`] has `hook` called. To be called once. False where the C library has
 /// no key left: threads then go without their hook.
-pub(crate) fn set_thread_exit_hook(hook: fn()) -> bool {
+pub(crate) fn set_thread_exit_hook(hook: extern "C" fn()) -> bool {
     let mut key: libc::pthread_key_t = 0;
     HOOK.store(hook as usize, Ordering::Relaxed);
     // SAFETY: the buffer has the type the call fills; the destructor is a function of the program.
@@ -294,7 +294,7 @@ pub(crate) fn call_at_thread_exit() {
 
 extern "C" fn end_of_thread(_: *mut c_void) {
     let hook = HOOK.load(Ordering::Relaxed);
-    // SAFETY: `set_thread_exit_hook` stored a `fn()` there before it made the key that leads here.
-    let hook = unsafe { core::mem::transmute::<usize, fn()>(hook) };
+    // SAFETY: `set_thread_exit_hook` stored such a function there before it made the key that leads here.
+    let hook = unsafe { core::mem::transmute::<usize, extern "C" fn()>(hook) };
     hook();
 }
