@@ -83,8 +83,8 @@ impl AtHand {
             empty.set(run.take());
         }
         while self.slots.get() > KEPT_SLOTS || run.is_some() {
-            let oldest = self.next.get();
-            self.next.set((oldest + 1) % KEPT_RUNS);
+            let oldest = self.next.get() % KEPT_RUNS;
+            self.next.set(oldest + 1);
             let place = &self.places[oldest];
             if let Some(old) = place.replace(run.take()) {
                 self.slots.set(self.slots.get() - usize::from(old.slots));

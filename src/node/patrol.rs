@@ -10,6 +10,7 @@
 //! On its way it looks whether the nodes that the process may use have changed.
 
 use core::cell::Cell;
+use core::num::NonZeroUsize;
 
 use super::{Locked, look_at_allowed_nodes, shortfalls, spread};
 use crate::config;
@@ -71,7 +72,12 @@ impl Patrol {
 
 /// Where in each 512 KiB the page lies that is asked for in a round.
 fn sample(round: usize, page: usize) -> usize {
-    round % SPARSE * SLOT + round / SPARSE % (SLOT / page) * page
+    round % SPARSE * SLOT + round / SPARSE % pages_in_slot(page) * page
+}
+
+/// How many pages of that size a slot has: one at least.
+fn pages_in_slot(page: usize) -> NonZeroUsize {
+    SLOT.checked_div(page).and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// What came of bringing a granule's pages home.
@@ -131,7 +137,7 @@ impl Locked {
         let mut next = if self.can_patrol() { self.granule_from(0) } else { None };
         while let Some((number, start)) = next {
             // Every page, one of each 64 KiB at a time.
-            for round in 0..SLOT / os::page_size() {
+            for round in 0..pages_in_slot(os::page_size()).get() {
                 if self.bring_granule_home(start, round, usize::MAX) == Found::NoRoom {
                     return;
                 }
@@ -168,7 +174,7 @@ impl Locked {
     fn bring_granule_home(&self, start: usize, round: usize, most: usize) -> Found {
         let page = os::page_size();
         let home = i32::from(topology::machine().id(self.node()).number());
-        let in_slot = round % (SLOT / page) * page;
+        let in_slot = round % pages_in_slot(page) * page;
         let mut moved = 0;
         for first in (0..SLOTS).step_by(AT_ONCE) {
             let slot_of = |index: usize| start + (first + index) * SLOT;
@@ -208,7 +214,7 @@ fn ask(page: impl FnMut(usize) -> usize) -> Result<[i32; AT_ONCE], Found> {
 fn bring_slot_home(start: usize, home: i32) -> bool {
     let page = os::page_size();
     const MOST: usize = SLOT / 4096;
-    let count = (SLOT / page).min(MOST);
+    let count = pages_in_slot(page).get().min(MOST);
     let pages: [usize; MOST] = core::array::from_fn(|index| start + index * page);
     let mut nodes = [0_i32; MOST];
     match os::move_to_node(&pages[..count], home, &mut nodes[..count]) {
@@ -236,7 +242,7 @@ pub(crate) fn settle(
         return false;
     }
     let page = os::page_size();
-    let pages = size / page;
+    let pages = size.checked_div(page).unwrap_or(0);
     let sample: [usize; SAMPLE] =
         core::array::from_fn(|index| start.as_ptr() as usize + (pages * index / SAMPLE) * page);
     let mut nodes = [0_i32; SAMPLE];
