@@ -74,7 +74,8 @@ extern "C-unwind" fn with_handler_or_throw(allocate: impl Fn() -> *mut u8) -> *m
         match weak!("_ZSt17__throw_bad_allocv", unsafe extern "C-unwind" fn() -> !) {
             // SAFETY: throws; this function's caller is C++, which may be thrown through.
             Some(throw) => unsafe { throw() },
-            None => std::process::abort(),
+            // SAFETY: no preconditions.
+            None => unsafe { libc::abort() },
         }
     }
     block

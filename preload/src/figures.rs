@@ -1,7 +1,6 @@
 //! The C library's figures about the heap: `mallinfo(3)`, `malloc_stats(3)`, `malloc_info(3)`.
 
-use core::ffi::{c_char, c_int, c_void};
-use core::fmt::Write;
+use core::ffi::{CStr, c_char, c_int, c_ulonglong};
 
 /// `struct mallinfo2` of glibc's `malloc.h`.
 #[repr(C)]
@@ -68,43 +67,32 @@ pub extern "C" fn mallinfo() -> Mallinfo {
     }
 }
 
-/// Text made on the stack; what does not fit is cut off.
-struct Text {
-    bytes: [u8; 512],
-    length: usize,
-}
-
-impl Text {
-    fn new() -> Self {
-        Text { bytes: [0; 512], length: 0 }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-impl Write for Text {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let taken = text.len().min(self.bytes.len() - self.length);
-        self.bytes[self.length..self.length + taken].copy_from_slice(&text.as_bytes()[..taken]);
-        self.length += taken;
-        Ok(())
-    }
+unsafe extern "C" {
+    // The crate `libc` does not have it for Linux.
+    fn dprintf(descriptor: c_int, format: *const c_char, ...) -> c_int;
 }
 
 /// `malloc_stats(3)`: a few lines on standard error.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc_stats() {
+    const FORMAT: &CStr = c"homing: %zu arenas\n\
+        in use bytes     = %10zu\n\
+        free bytes       = %10zu\n\
+        peak bytes       = %10zu\n\
+        blocks handed out = %9llu\n";
     let stats = homing::stats();
-    let mut text = Text::new();
-    let _ = write!(
-        text,
-        "homing: {} arenas\nin use bytes     = {:>10}\nfree bytes       = {:>10}\npeak bytes       = {:>10}\nblocks handed out = {:>9}\n",
-        stats.arenas, stats.used, stats.dirty, stats.peak, stats.blocks
-    );
-    // SAFETY: the text is readable for its length. An error has nobody to be told to.
-    unsafe { libc::write(libc::STDERR_FILENO, text.as_bytes().as_ptr().cast::<c_void>(), text.as_bytes().len()) };
+    // SAFETY: the arguments are what the format asks for. An error has nobody to be told to.
+    unsafe {
+        dprintf(
+            libc::STDERR_FILENO,
+            FORMAT.as_ptr(),
+            stats.arenas,
+            stats.used,
+            stats.dirty,
+            stats.peak,
+            c_ulonglong::from(stats.blocks),
+        )
+    };
 }
 
 /// `malloc_info(3)`: XML on a stream. Options other than 0 are `EINVAL`.
@@ -113,24 +101,33 @@ pub extern "C" fn malloc_stats() {
 /// `stream` is an open stream of the C library.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut libc::FILE) -> c_int {
+    const FORMAT: &CStr = c"<malloc version=\"homing-1\">\n\
+        <arenas count=\"%zu\"/>\n\
+        <blocks handed-out=\"%llu\" bytes=\"%llu\"/>\n\
+        <system type=\"current\" size=\"%zu\"/>\n\
+        <system type=\"max\" size=\"%zu\"/>\n\
+        <free size=\"%zu\"/>\n\
+        <purged size=\"%llu\"/>\n\
+        </malloc>\n";
     if options != 0 {
         // SAFETY: the calling thread's `errno`.
         unsafe { *libc::__errno_location() = libc::EINVAL };
         return -1;
     }
     let stats = homing::stats();
-    let mut text = Text::new();
-    let _ = write!(
-        text,
-        "<malloc version=\"homing-1\">\n<arenas count=\"{}\"/>\n<blocks handed-out=\"{}\" bytes=\"{}\"/>\n<system type=\"current\" size=\"{}\"/>\n<system type=\"max\" size=\"{}\"/>\n<free size=\"{}\"/>\n<purged size=\"{}\"/>\n</malloc>\n\0",
-        stats.arenas,
-        stats.blocks,
-        stats.bytes,
-        stats.used + stats.dirty,
-        stats.peak,
-        stats.dirty,
-        stats.purged
-    );
-    // SAFETY: the text ends with a zero byte (it is shorter than the buffer), and the stream is open.
-    if unsafe { libc::fputs(text.as_bytes().as_ptr().cast::<c_char>(), stream) } < 0 { -1 } else { 0 }
+    // SAFETY: the arguments are what the format asks for, and the stream is open.
+    let written = unsafe {
+        libc::fprintf(
+            stream,
+            FORMAT.as_ptr(),
+            stats.arenas,
+            c_ulonglong::from(stats.blocks),
+            c_ulonglong::from(stats.bytes),
+            stats.used + stats.dirty,
+            stats.peak,
+            stats.dirty,
+            c_ulonglong::from(stats.purged),
+        )
+    };
+    if written < 0 { -1 } else { 0 }
 }
