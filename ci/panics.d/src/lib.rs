@@ -1,0 +1,105 @@
+//! The library's functions that a Rust program calls to allocate and to free, each under a name that the linker keeps.
+//! What they reach is linked in, and nothing else: see `ci/panics`.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::ptr::{self, NonNull};
+
+use allocator_api2::alloc::Allocator;
+use homing::{Homing, NodeAlloc, NodeId};
+
+static HOMING: Homing = Homing::new();
+
+fn layout(size: usize, align: usize) -> Option<Layout> {
+    Layout::from_size_align(size, align).ok()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_alloc(size: usize, align: usize) -> *mut u8 {
+    // SAFETY: the allocator serves layouts of any size.
+    layout(size, align).map_or(ptr::null_mut(), |layout| unsafe { HOMING.alloc(layout) })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_alloc_zeroed(size: usize, align: usize) -> *mut u8 {
+    // SAFETY: as above.
+    layout(size, align).map_or(ptr::null_mut(), |layout| unsafe { HOMING.alloc_zeroed(layout) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_dealloc(block: *mut u8, size: usize, align: usize) {
+    if let Some(layout) = layout(size, align) {
+        // SAFETY: the caller gives a block of that layout up.
+        unsafe { HOMING.dealloc(block, layout) };
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_realloc(block: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8 {
+    // SAFETY: the block is the caller's, of that layout.
+    layout(size, align).map_or(ptr::null_mut(), |layout| unsafe { HOMING.realloc(block, layout, new_size) })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_thread_cleanup() {
+    homing::thread_cleanup();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_stats() -> usize {
+    homing::stats().used
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_alloc_on_node(size: usize, align: usize, node: u16) -> Option<NonNull<u8>> {
+    homing::alloc_on_node(layout(size, align)?, NodeId::new(node)).ok()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_dealloc_from_node(block: NonNull<u8>, size: usize, align: usize, node: u16) -> bool {
+    // SAFETY: the caller gives a block of that layout up.
+    layout(size, align)
+        .is_some_and(|layout| unsafe { homing::dealloc_from_node(block, layout, NodeId::new(node)) }.is_ok())
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_where(block: *const u8) -> bool {
+    // SAFETY: the caller's block.
+    let named = unsafe { homing::node_of(block) };
+    homing::resident_node(block).ok().flatten() == named && homing::home_node().or(homing::current_node().ok()) == named
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_node_alloc(node: u16, size: usize, align: usize) -> Option<NonNull<u8>> {
+    let on_node = NodeAlloc::new(NodeId::new(node)).or_else(|_| NodeAlloc::here()).ok()?;
+    on_node.allocate_zeroed(layout(size, align)?).ok().map(NonNull::cast)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_node_resize(
+    block: NonNull<u8>,
+    old: usize,
+    new: usize,
+    align: usize,
+) -> Option<NonNull<u8>> {
+    let here = NodeAlloc::here().ok()?;
+    let (old, new) = (layout(old, align)?, layout(new, align)?);
+    // SAFETY: the block is the caller's, of the old layout.
+    let resized =
+        unsafe { if new.size() < old.size() { here.shrink(block, old, new) } else { here.grow(block, old, new) } };
+    resized.ok().map(NonNull::cast)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_node_dealloc(block: NonNull<u8>, size: usize, align: usize) {
+    if let (Ok(here), Some(layout)) = (NodeAlloc::here(), layout(size, align)) {
+        // SAFETY: the caller gives a block of that layout up.
+        unsafe { here.deallocate(block, layout) };
+    }
+}
+
+/// The panic that is to be found.
+#[cfg(feature = "control")]
+#[unsafe(no_mangle)]
+extern "C" fn probe_control(index: usize) -> u8 {
+    b"what stands beyond is a panic"[index]
+}
