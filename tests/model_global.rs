@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/model.rs"]
 mod model;
+#[path = "common/sequences.rs"]
+mod sequences;
 
 use homing::Homing;
 
@@ -12,5 +14,5 @@ static GLOBAL: Homing = Homing::new();
 
 #[test]
 fn no_sequence_of_layouts_makes_blocks_overlap_when_the_whole_program_lives_there_too() {
-    model::hold_the_rules::<common::Global>(48);
+    sequences::hold_the_rules::<common::Global>(48);
 }

@@ -1,6 +1,7 @@
 //! What the test binaries share: blocks that know their contents, and a few facts about the process.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of it")]
 
+pub mod c_verbs;
 pub mod pattern;
 
 use std::alloc::Layout;
@@ -8,8 +9,12 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use homing::{NodeError, NodeId};
+
 /// An allocator as the tests see it.
 pub trait Verbs: Send + 'static {
+    /// Whether others than the test's own steps may use it meanwhile.
+    const SHARED: bool = false;
     /// A block, or null.
     fn allocate(layout: Layout, zeroed: bool) -> *mut u8;
     /// The block with another size, or null, and then the block is as it was.
@@ -32,6 +37,8 @@ pub trait Verbs: Send + 'static {
 pub struct Global;
 
 impl Verbs for Global {
+    const SHARED: bool = true;
+
     fn allocate(layout: Layout, zeroed: bool) -> *mut u8 {
         assert_ne!(layout.size(), 0);
         if zeroed {
@@ -109,7 +116,21 @@ impl<V: Verbs> Held<V> {
 
     fn take_as(size: usize, align: usize, seed: u64, zeroed: bool) -> Option<Self> {
         let layout = Layout::from_size_align(size, align).expect("tests ask for sizes that a layout can have");
-        let start = NonNull::new(V::allocate(layout, zeroed))?;
+        NonNull::new(V::allocate(layout, zeroed)).map(|start| Self::new(start, layout, seed, zeroed))
+    }
+
+    /// As [`take`](Self::take), on that node.
+    pub fn take_on(node: NodeId, size: usize, align: usize, seed: u64) -> Option<Self> {
+        let layout = Layout::from_size_align(size, align).expect("tests ask for sizes that a layout can have");
+        let start = homing::alloc_on_node(layout, node).ok()?;
+        // SAFETY: a live block.
+        let named = unsafe { homing::node_of(start.as_ptr()) };
+        assert_eq!(named, Some(node), "a block of {layout:?} was asked for on another node than its header names");
+        Some(Self::new(start, layout, seed, false))
+    }
+
+    fn new(start: NonNull<u8>, layout: Layout, seed: u64, zeroed: bool) -> Self {
+        let (size, align) = (layout.size(), layout.align());
         assert!(start.addr().get().is_multiple_of(align), "{start:p} is not aligned to {align} (size {size})");
         if zeroed {
             // SAFETY: the block is `size` bytes long.
@@ -118,20 +139,25 @@ impl<V: Verbs> Held<V> {
         }
         let mut held = Held { start, layout, usable: size, seed, verbs: PhantomData };
         held.fill();
-        Some(held)
+        held
     }
 
     /// Writes the pattern to all that may be written.
     fn fill(&mut self) {
-        // SAFETY: the block is live.
-        self.usable = unsafe { homing::entry::usable_size(self.start.as_ptr()) };
+        self.usable = self.usable_now();
         assert!(self.usable >= self.layout.size(), "{} bytes usable of {}", self.usable, self.layout.size());
         // SAFETY: the usable bytes are the block's.
         unsafe { pattern::fill(self.start, self.usable, self.seed) };
     }
 
-    /// Panics where the contents are not what was written.
+    fn usable_now(&self) -> usize {
+        // SAFETY: the block is live.
+        unsafe { homing::entry::usable_size(self.start.as_ptr()) }
+    }
+
+    /// Panics where the contents are not what was written, or the block is not as long as it was.
     pub fn check(&self) {
+        assert_eq!(self.usable_now(), self.usable, "the usable size of a live block of {:?} has changed", self.layout);
         self.check_to(self.usable);
     }
 
@@ -159,6 +185,23 @@ impl<V: Verbs> Held<V> {
         self.check_to(common);
         self.fill();
         true
+    }
+
+    /// Frees the block by way of its node; where none is named, or a wrong one, it stays as it is.
+    pub fn free_from_its_node(self) {
+        let (start, layout) = (self.start, self.layout);
+        // SAFETY: a live block.
+        let actual = unsafe { homing::node_of(start.as_ptr()) };
+        let said = NodeId::new(actual.map_or(0, |node| node.number() + 1));
+        let refusal = actual.map_or(NodeError::Unplaced, |actual| NodeError::WrongNode { said, actual });
+        // SAFETY: a block of that layout, which is used on if nothing was freed.
+        assert_eq!(unsafe { homing::dealloc_from_node(start, layout, said) }, Err(refusal));
+        self.check();
+        if let Some(actual) = actual {
+            std::mem::forget(self);
+            // SAFETY: the block was this value's, which has ended.
+            assert_eq!(unsafe { homing::dealloc_from_node(start, layout, actual) }, Ok(()));
+        }
     }
 
     /// The block's addresses.

@@ -1,74 +1,43 @@
 //! The model: a table of live blocks, and what every operation of an allocator must keep true of it.
 //!
 //! Operations are run by the test's thread or by one of its workers, one at a time, so that a failing sequence fails
-//! again and can be made smaller.
+//! again and can be made smaller. Where sequences come from is no matter here: `sequences.rs` makes random ones, and the
+//! fuzzer in `fuzz/` makes them from bytes.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
-use proptest::prelude::*;
-use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
+use homing::NodeId;
 
 use crate::common::{Held, Verbs};
 
 /// Who does something: 0 is the test's own thread.
-const ACTORS: usize = 4;
+pub const ACTORS: usize = 4;
 
-/// One step.
+/// One step. `which` is a live block's place in the table, counted round.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// So many blocks of one size.
     Allocate { who: usize, size: usize, align: usize, zeroed: bool, count: usize },
+    /// A block on a chosen one of the nodes.
+    AllocateOn { who: usize, size: usize, align: usize, node: u8 },
     /// A block is made larger or smaller, by any thread.
-    Resize { who: usize, which: Index, size: usize },
+    Resize { who: usize, which: usize, size: usize },
     /// So many blocks are freed, every `stride`-th from `which` on, by any thread.
-    Free { who: usize, which: Index, count: usize, stride: usize },
+    Free { who: usize, which: usize, count: usize, stride: usize },
+    /// A block is freed by the verb that wants to be told its node.
+    FreeFromNode { who: usize, which: usize },
     /// A block's contents are read.
-    Read { which: Index },
+    Read { who: usize, which: usize },
     /// A worker ends, and another takes its place.
     Rebirth { who: usize },
     /// A thread gives its arena up.
     CleanUp { who: usize },
-}
-
-fn size() -> impl Strategy<Value = usize> {
-    let upto = |doublings: u32| (0..doublings).prop_flat_map(|doubling| (1_usize << doubling)..=(2_usize << doubling));
-    prop_oneof![
-        30 => upto(11),
-        30 => upto(17),
-        12 => upto(22),
-        1 => Just(64 << 20),
-    ]
-}
-
-fn align() -> impl Strategy<Value = usize> {
-    prop_oneof![
-        20 => (0_u32..=4).prop_map(|shift| 1_usize << shift),
-        6 => (5_u32..=16).prop_map(|shift| 1_usize << shift),
-        2 => (17_u32..=22).prop_map(|shift| 1_usize << shift),
-        1 => (23_u32..=27).prop_map(|shift| 1_usize << shift),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let who = || 0..ACTORS;
-    prop_oneof![
-        6 => (who(), size(), align(), any::<bool>())
-            .prop_map(|(who, size, align, zeroed)| Step::Allocate { who, size, align, zeroed, count: 1 }),
-        3 => (who(), size(), align(), any::<bool>(), 2..700_usize).prop_map(|(who, size, align, zeroed, count)| {
-            let count = count.min((4 << 20) / size.max(align).min(4 << 20)).max(1);
-            Step::Allocate { who, size, align, zeroed, count }
-        }),
-        4 => (who(), any::<Index>(), size()).prop_map(|(who, which, size)| Step::Resize { who, which, size }),
-        4 => (who(), any::<Index>()).prop_map(|(who, which)| Step::Free { who, which, count: 1, stride: 1 }),
-        4 => (who(), any::<Index>(), 1..1000_usize, 1..5_usize)
-            .prop_map(|(who, which, count, stride)| Step::Free { who, which, count, stride }),
-        2 => any::<Index>().prop_map(|which| Step::Read { which }),
-        1 => (1..ACTORS).prop_map(|who| Step::Rebirth { who }),
-        1 => who().prop_map(|who| Step::CleanUp { who }),
-    ]
+    /// What nobody uses goes back to the kernel.
+    Trim { who: usize },
+    /// The allocator's own data are held against each other.
+    Audit,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -101,10 +70,9 @@ impl Worker {
         jobs.send(job).expect("a worker listens until it is dropped");
         self.done.recv().expect("what the worker was told to do has panicked: see its message");
     }
-}
 
-impl Drop for Worker {
-    fn drop(&mut self) {
+    /// Ends the thread, and waits until it has ended.
+    fn end(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -112,18 +80,24 @@ impl Drop for Worker {
     }
 }
 
-/// The table, and who works on it.
-struct World<V: Verbs> {
-    live: Vec<Held<V>>,
-    /// The addresses of live blocks: first to one after the last.
-    ranges: BTreeMap<usize, usize>,
-    workers: [Worker; ACTORS - 1],
-    seed: u64,
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
-impl<V: Verbs> World<V> {
-    fn new() -> Self {
-        World { live: Vec::new(), ranges: BTreeMap::new(), workers: std::array::from_fn(|_| Worker::new()), seed: 0 }
+/// The test's thread and its workers.
+pub struct Team {
+    workers: [Worker; ACTORS - 1],
+    nodes: Vec<NodeId>,
+}
+
+impl Team {
+    pub fn new() -> Self {
+        let machine = homing::Topology::read();
+        let usable = |node: &&homing::Node| node.is_allowed() && node.memory().total != Some(0);
+        let nodes = machine.nodes().iter().filter(usable).map(homing::Node::id).collect();
+        Team { workers: std::array::from_fn(|_| Worker::new()), nodes }
     }
 
     fn run<R: Send + 'static>(&self, who: usize, job: impl FnOnce() -> R + Send + 'static) -> R {
@@ -136,7 +110,20 @@ impl<V: Verbs> World<V> {
         }));
         hear.recv().expect("the job is done")
     }
+}
 
+/// The table, and who works on it.
+struct World<'team, V: Verbs> {
+    team: &'team mut Team,
+    live: Vec<Held<V>>,
+    /// The addresses of live blocks: first to one after the last.
+    ranges: BTreeMap<usize, usize>,
+    /// Bytes that may be asked for and live at once.
+    most: usize,
+    seed: u64,
+}
+
+impl<V: Verbs> World<'_, V> {
     fn add(&mut self, held: Held<V>) {
         let (start, end) = held.range();
         if let Some((other, other_end)) = self.ranges.range(..end).next_back() {
@@ -146,63 +133,122 @@ impl<V: Verbs> World<V> {
         self.live.push(held);
     }
 
-    fn remove(&mut self, at: usize) -> Held<V> {
+    /// Takes a block off the table; `None` where it is empty.
+    fn remove(&mut self, which: usize) -> Option<Held<V>> {
+        let at = which.checked_rem(self.live.len())?;
         let held = self.live.swap_remove(at);
         self.ranges.remove(&held.range().0);
-        held
+        Some(held)
+    }
+
+    /// How many more blocks of that size may be asked for.
+    fn room(&self, size: usize) -> usize {
+        self.most.saturating_sub(self.live.iter().map(Held::size).sum()) / size
     }
 
     fn step(&mut self, step: Step) {
         match step {
             Step::Allocate { who, size, align, zeroed, count } => {
-                let seed = self.seed;
-                self.seed += count as u64;
+                let (seed, count) = (self.seed, count.min(self.room(size)) as u64);
+                self.seed += count;
                 let take = if zeroed { Held::<V>::take_zeroed } else { Held::<V>::take };
-                let taken = self.run(who, move || {
-                    (0..count as u64).map(|nth| take(size, align, seed + nth)).collect::<Option<Vec<_>>>()
-                });
+                let taken = self
+                    .team
+                    .run(who, move || (0..count).map(|nth| take(size, align, seed + nth)).collect::<Option<Vec<_>>>());
                 for held in taken.expect("there is memory for what the model asks for") {
                     self.add(held);
                 }
             }
-            Step::Resize { who, which, size } => {
-                if self.live.is_empty() {
+            Step::AllocateOn { who, size, align, node } => {
+                if self.room(size) == 0 {
                     return;
                 }
-                let mut held = self.remove(which.index(self.live.len()));
-                let held = self.run(who, move || held.resize(size).then_some(held));
+                let (seed, node) = (self.seed, self.team.nodes[usize::from(node) % self.team.nodes.len()]);
+                self.seed += 1;
+                let held = self.team.run(who, move || Held::<V>::take_on(node, size, align, seed));
+                self.add(held.expect("there is memory for what the model asks for"));
+            }
+            Step::Resize { who, which, size } => {
+                let Some(mut held) = self.remove(which) else { return };
+                let size = if self.room(size) == 0 { held.size() } else { size };
+                let held = self.team.run(who, move || held.resize(size).then_some(held));
                 self.add(held.expect("there is memory for what the model asks for"));
             }
             Step::Free { who, which, count, stride } => {
                 let mut freed = Vec::new();
                 for nth in 0..count.min(self.live.len()) {
-                    let first = which.index(self.live.len());
-                    freed.push(self.remove((first + nth * stride) % self.live.len()));
+                    freed.extend(self.remove(which % self.live.len() + nth * stride));
                 }
-                self.run(who, move || drop(freed));
+                self.team.run(who, move || drop(freed));
             }
-            Step::Read { which } => {
-                if !self.live.is_empty() {
-                    self.live[which.index(self.live.len())].check();
+            Step::FreeFromNode { who, which } => {
+                if let Some(held) = self.remove(which) {
+                    self.team.run(who, move || held.free_from_its_node());
                 }
             }
-            Step::Rebirth { who } => self.workers[who - 1] = Worker::new(),
-            Step::CleanUp { who } => self.run(who, homing::thread_cleanup),
+            Step::Read { who, which } => {
+                if let Some(held) = self.remove(which) {
+                    let held = self.team.run(who, move || {
+                        held.check();
+                        held
+                    });
+                    self.add(held);
+                }
+            }
+            Step::Rebirth { who } => {
+                // The one before has ended when the next begins.
+                self.team.workers[who - 1].end();
+                self.team.workers[who - 1] = Worker::new();
+            }
+            Step::CleanUp { who } => self.team.run(who, homing::thread_cleanup),
+            Step::Trim { who } => {
+                self.team.run(who, homing::entry::trim);
+            }
+            Step::Audit => {
+                self.audit();
+            }
+        }
+    }
+
+    /// Holds the allocator's own data against each other; gives how many blocks of slabs are handed out. `None` where
+    /// others may be at work meanwhile.
+    fn audit(&self) -> Option<usize> {
+        // SAFETY: the workers wait for jobs, and what they wait with is not this allocator's memory.
+        let audit = (!V::SHARED).then(|| unsafe { homing::audit() })?;
+        Some(audit.unwrap_or_else(|error| panic!("{error}")).live_blocks)
+    }
+
+    /// Frees all, and sees that nothing is left.
+    fn end(mut self) {
+        while !self.live.is_empty() {
+            let (who, count) = (self.live.len() % ACTORS, self.live.len().div_ceil(3));
+            self.step(Step::Free { who, which: 0, count, stride: 3 });
+        }
+        if let Some(left) = self.audit() {
+            assert_eq!(left, 0, "all blocks were freed, but so many count as handed out");
+        }
+        for who in (0..ACTORS).chain(0..ACTORS) {
+            self.team.run(who, homing::thread_cleanup);
+        }
+        if !V::SHARED {
+            homing::entry::trim();
+            let stats = homing::stats();
+            assert!(
+                stats.used <= LEFT,
+                "all blocks were freed and nobody has an arena, but of the pools is left: {stats:?}"
+            );
         }
     }
 }
 
-/// Runs so many random sequences of steps; panics with the shortest that breaks a rule.
-pub fn hold_the_rules<V: Verbs>(cases: u32) {
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
-    let steps = proptest::collection::vec(step(), 1..150);
-    TestRunner::new(config)
-        .run(&steps, |steps| {
-            let mut world = World::<V>::new();
-            for step in steps {
-                world.step(step);
-            }
-            Ok(())
-        })
-        .unwrap_or_else(|failure| panic!("{failure}"));
+/// Bytes that may be in use when nothing is live: a few slabs that nobody has looked after yet.
+const LEFT: usize = 2 << 20;
+
+/// Runs the steps, of which at most `most` bytes are live at once; panics where one breaks a rule.
+pub fn run<V: Verbs>(team: &mut Team, most: usize, steps: impl IntoIterator<Item = Step>) {
+    let mut world = World::<V> { team, live: Vec::new(), ranges: BTreeMap::new(), most, seed: 0 };
+    for step in steps {
+        world.step(step);
+    }
+    world.end();
 }
