@@ -40,7 +40,10 @@ fn decimal(digits: &[u8]) -> Option<usize> {
     let mut value = None;
     for digit in digits.iter().skip_while(|byte| **byte == b' ') {
         match digit {
-            b'0'..=b'9' => value = Some(value.unwrap_or(0_usize).wrapping_mul(10) + usize::from(digit - b'0')),
+            // Beyond any number there is, it stays there.
+            b'0'..=b'9' => {
+                value = Some(value.unwrap_or(0_usize).saturating_mul(10).saturating_add(usize::from(digit - b'0')));
+            }
             _ => break,
         }
     }
@@ -131,6 +134,18 @@ mod tests {
             }
             buffer[..self.1.len()].copy_from_slice(self.1.as_bytes());
             Some(self.1.len())
+        }
+    }
+
+    #[test]
+    fn a_number_too_large_for_a_node_names_none_however_large_it_is() {
+        let read = |text| list(&OneFile("/online", text), c"/online", &mut [0; 64]);
+        let third: NodeMask = core::array::from_fn(|word| u64::from(word == 0) << 3);
+        assert_eq!(read("3\n"), Some(third));
+        // 2^64, and 2^64 + 7.
+        for number in ["1024", "18446744073709551616", "18446744073709551623", "99999999999999999999"] {
+            assert_eq!(read(format!("{number}\n").leak()), None, "{number}");
+            assert_eq!(read(format!("3,{number}\n").leak()), Some(third), "{number}");
         }
     }
 
