@@ -138,7 +138,7 @@ static void *only_frees(void *unused) {
         while (!(block = atomic_exchange(&ring[i % RING], NULL))) sched_yield();
         free(block);
     }
-    return NULL;
+    return unused;
 }
 
 static void thread_that_only_frees(void) {

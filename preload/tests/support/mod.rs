@@ -55,7 +55,11 @@ pub fn compiled(source: &str, options: &[&str]) -> PathBuf {
     let compiler = if source.ends_with(".cpp") { "c++" } else { "cc" };
     // Without the optimisations that leave out or merge allocations.
     let mut command = Command::new(compiler);
-    command.args(["-g", "-O0", "-fno-builtin", "-w", "-pthread"]).arg(&input).arg("-o").arg(&program);
+    command
+        .args(["-g", "-O0", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-pthread"])
+        .arg(&input)
+        .arg("-o")
+        .arg(&program);
     command.args(options).arg("-ldl");
     let output = command.output().unwrap_or_else(|error| panic!("{compiler}: {error}"));
     assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
