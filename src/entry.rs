@@ -7,6 +7,8 @@
 
 use core::ptr::{self, NonNull};
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::arena::tls;
 use crate::arith::{MAX_SIZE, align_up};
 use crate::config::Config;
 use crate::heap::checked::{OfAlign, OfLayout, OfSize};
@@ -178,6 +180,23 @@ pub fn trim() -> bool {
 /// nothing by itself.
 pub fn register_fork_handlers() {
     crate::process::register_fork_handlers();
+}
+
+/// For a loader that runs code of programs before it has filled the thread-local storage of the thread that it runs on:
+/// until then, [`storage_is_filled`] at the latest, this thread's requests are served by mappings of their own. Allocates
+/// nothing.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub fn storage_is_not_filled_yet() {
+    tls::set(&tls::ATTACHING);
+}
+
+/// Ends what [`storage_is_not_filled_yet`] began, unless the loader has done so by filling the storage. Not to be called
+/// from within the allocator.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub fn storage_is_filled() {
+    if ptr::eq(tls::get(), &raw const tls::ATTACHING) {
+        tls::set(&tls::EMPTY);
+    }
 }
 
 #[inline]

@@ -5,6 +5,8 @@
 
 mod c;
 mod cxx;
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+mod early;
 mod figures;
 mod unwind;
 
@@ -14,5 +16,7 @@ mod unwind;
 static FIRST: extern "C" fn() = first;
 
 extern "C" fn first() {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    homing::entry::storage_is_filled();
     homing::entry::register_fork_handlers();
 }

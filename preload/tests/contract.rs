@@ -1,8 +1,8 @@
 //! What a preloaded allocator owes to C and C++ programs, symbol by symbol; and where the C library's own agrees.
 //!
 //! The checks are in `c/contract.c`, `c/figures.c` and `c/operators.cpp`. Under the shared object all of them hold. The
-//! same programs run without it, too: that shows that the checks ask for no more than programs are used to, but for what
-//! is listed here, each with its reason.
+//! same programs run without it, too: that shows that the checks ask for no more than programs are used to, but for
+//! what is listed here, each with its reason.
 
 mod support;
 

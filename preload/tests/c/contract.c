@@ -304,7 +304,8 @@ CHECKED("malloc", "0 bytes are blocks of their own that can be freed") {
 CHECKED("calloc", "a product that overflows is null and ENOMEM") {
     static const size_t PAIRS[][2] = {
         {SIZE_MAX, 2}, {SIZE_MAX, SIZE_MAX}, {SIZE_MAX / 2 + 1, 2}, {SIZE_MAX / 2, 3},
-        {(size_t)1 << 32, (size_t)1 << 32}, {((size_t)1 << 32) + 1, (size_t)1 << 32}, {(size_t)1 << 33, (size_t)1 << 33}, {SIZE_MAX / 16 + 2, 16},
+        {(size_t)1 << 32, (size_t)1 << 32},
+        {((size_t)1 << 32) + 1, (size_t)1 << 32}, {(size_t)1 << 33, (size_t)1 << 33}, {SIZE_MAX / 16 + 2, 16},
         {SIZE_MAX / 1000 + 1, 1000}};
     for (size_t i = 0; i < LENGTH(PAIRS); i++) {
         errno = UNTOUCHED;
