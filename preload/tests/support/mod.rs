@@ -67,6 +67,21 @@ pub fn compiled(source: &str, options: &[&str]) -> PathBuf {
     program
 }
 
+/// A library made of `c/<source>`, as [`compiled`].
+pub fn library_of(source: &str, options: &[&str]) -> PathBuf {
+    compiled(source, &[&["-shared", "-fPIC"], options].concat())
+}
+
+/// Whether this is the superuser; where not, says that what needs it was left out.
+pub fn as_root(what: &str) -> bool {
+    // SAFETY: no preconditions.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    if !is_root {
+        eprintln!("SKIPPED, needs root: {what}");
+    }
+    is_root
+}
+
 /// A command without settings from outside, that leaves no core file when it is aborted.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

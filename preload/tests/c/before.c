@@ -1,0 +1,50 @@
+/* A library whose constructor comes before the allocator's (linked with `-z initfirst`): see beginnings.rs. With RESOLVER
+ * defined, it comes from the resolver of an indirect function instead. */
+#define _GNU_SOURCE
+#include "work.h"
+
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static bool held;
+static struct piece kept[WORKS];
+
+static void work_and_keep(void) {
+    held = works(1);
+    for (unsigned i = 0; i < WORKS; i++) held = held && take(&kept[i], WORK_SIZES[i], i);
+}
+
+#ifdef RESOLVER
+static int the_answer(void) { return 42; }
+
+static int (*resolver(void))(void) {
+    work_and_keep();
+    return the_answer;
+}
+
+/* Called, not pointed to: the loader calls the resolver after it has relocated what the resolver calls. */
+static int answer(void) __attribute__((ifunc("resolver")));
+#else
+static int answer(void) { return 42; }
+
+static void *in_a_thread(void *unused) {
+    held = held && works(2);
+    return unused;
+}
+
+__attribute__((constructor)) static void begin(void) {
+    work_and_keep();
+    pthread_t thread;
+    held = held && pthread_create(&thread, NULL, in_a_thread, NULL) == 0 && pthread_join(thread, NULL) == 0;
+    pid_t child = fork();
+    if (child == 0) _exit(!works(3));
+    int status = -1;
+    held = held && waitpid(child, &status, 0) == child && status == 0;
+}
+#endif
+
+bool what_came_before_is_whole(void) {
+    for (unsigned i = 0; i < WORKS; i++) held = held && give(&kept[i], i);
+    return held && answer() == 42;
+}
