@@ -4,7 +4,7 @@ pub(crate) mod checked;
 
 use core::ptr::{self, NonNull};
 
-use crate::arena::enter::{self, Held, Refusal};
+use crate::arena::enter::{self, Held, HeldPool, Refusal};
 use crate::arena::{self, emergency, tls};
 use crate::arith::MAX_SIZE;
 use crate::config::Config;
@@ -429,7 +429,7 @@ pub(crate) fn trim() -> bool {
         if pool.is_mine() {
             continue;
         }
-        if let Some(pool) = pool.try_lock_started() {
+        if let Some(pool) = HeldPool::from(|| pool.try_lock_started()) {
             arena::give_up_unused_of_idle(&pool);
             any |= pool.purge_all();
             pool.patrol_all();

@@ -3,6 +3,7 @@
 //! Blocks are counted where a slow path puts them on a list, so that the fast paths count nothing. What is still on the
 //! lists of other threads that run at that moment counts as handed out.
 
+use crate::arena::enter::HeldPool;
 use crate::arena::{Arena, emergency};
 use crate::message::Line;
 use crate::node::shortfalls::Shortfalls;
@@ -65,7 +66,7 @@ fn each_pool(mut visit: impl FnMut(NodeIndex, PoolFigures)) {
     for index in (0..node::pools()).map(NodeIndex::new) {
         let pool = node::pool(index);
         if !pool.is_mine()
-            && let Some(pool) = pool.lock_started()
+            && let Some(pool) = HeldPool::from(|| pool.lock_started())
         {
             visit(index, pool.figures());
         }

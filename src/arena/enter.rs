@@ -80,6 +80,60 @@ fn is(arena: &'static Arena, other: &'static Arena) -> bool {
     core::ptr::eq(arena, other)
 }
 
+/// While it lives, whoever comes in on top of the calling thread is re-entered, as in a slow path.
+struct Inside(Option<&'static Arena>);
+
+impl Inside {
+    fn begin() -> Self {
+        let arena = tls::get();
+        // A thread without an arena is not given one while it holds a pool.
+        if arena.id.get().is_none() || arena.busy.get() {
+            return Inside(None);
+        }
+        arena.busy.set(true);
+        compiler_fence(Ordering::Acquire);
+        Inside(Some(arena))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if let Some(arena) = self.0 {
+            compiler_fence(Ordering::Release);
+            arena.busy.set(false);
+        }
+    }
+}
+
+/// A pool that is held outside of slow paths: a signal handler that comes in meanwhile does not wait for it.
+pub(crate) struct HeldPool {
+    // Dropped in this order.
+    pool: Locked,
+    _inside: Inside,
+}
+
+impl HeldPool {
+    /// Holds what `lock` gives, if it gives a pool.
+    pub(crate) fn from(lock: impl FnOnce() -> Option<Locked>) -> Option<Self> {
+        let inside = Inside::begin();
+        Some(HeldPool { pool: lock()?, _inside: inside })
+    }
+
+    /// Waits for the pool. The calling thread must not hold it already.
+    pub(crate) fn of(pool: &'static Pool) -> Self {
+        let inside = Inside::begin();
+        HeldPool { pool: pool.lock(), _inside: inside }
+    }
+}
+
+impl core::ops::Deref for HeldPool {
+    type Target = Locked;
+
+    fn deref(&self) -> &Locked {
+        &self.pool
+    }
+}
+
 /// Why a thread has no arena for a slow path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
-use super::enter::{self, Held};
+use super::enter::{self, Held, HeldPool};
 use super::{Arena, Handed, emergency};
 use crate::arith::align_up;
 use crate::config::{self, Config, Zero};
@@ -383,13 +383,13 @@ pub(crate) fn free_mapping(mapping: Mapping) {
         Some(node) => {
             let pool = node::pool(node);
             if mapping.is_far_aligned() {
-                pool.lock().end_mapping(length);
+                HeldPool::of(pool).end_mapping(length);
                 false
             } else {
                 if config::current().zero == Zero::Free {
                     clear_pages(mapping.block(), length);
                 }
-                keep_at_hand(mapping, node) || pool.lock().keep_mapping(mapping)
+                keep_at_hand(mapping, node) || HeldPool::of(pool).keep_mapping(mapping)
             }
         }
     };
@@ -427,7 +427,7 @@ pub(crate) fn resize_run(segment: SegmentPtr, block: NonNull<u8>, old: usize, ne
         // SAFETY: the run's last slots, which its user gives up.
         clear_pages(unsafe { block.add(new * SLOT) }, (old - new) * SLOT);
     }
-    let pool = pool.lock();
+    let pool = HeldPool::of(pool);
     if new < old {
         for slot in new..old {
             segment.set_owner(first.plus(slot), OwnerWord::FREE);
@@ -457,18 +457,18 @@ pub(crate) fn resize_mapping(mapping: Mapping, new_size: usize) -> bool {
     let old = mapping.length();
     if new_size <= old {
         mapping.shrink(new_size);
-        pool.lock().end_mapping(old - mapping.length());
+        HeldPool::of(pool).end_mapping(old - mapping.length());
         return true;
     }
     let Some(length) = align_up(new_size, os::page_size()) else { return false };
-    if !pool.lock().begin_mapping(length - old) {
+    if !HeldPool::of(pool).begin_mapping(length - old) {
         return false;
     }
     if !mapping.grow(new_size) {
-        pool.lock().end_mapping(length - old);
+        HeldPool::of(pool).end_mapping(length - old);
         return false;
     }
-    let pool = pool.lock();
+    let pool = HeldPool::of(pool);
     // SAFETY: the block is `length` bytes long now.
     let added = unsafe { mapping.block().add(old) };
     if mapping.part() != Part::Unbound && !pool.provide(added, length - old) {
