@@ -99,7 +99,7 @@ int main(void) {
         CHECK(longer);
         kept[i].block = longer;
     }
-    for (unsigned i = 0; i < WORKS && kept[i].block; i++) CHECK(give(&kept[i], i));
+    for (unsigned i = 0; i < WORKS && kept[i].block; i++) CHECK(give(&kept[i]));
     for (unsigned i = 0; i < 20; i++) CHECK(works(i));
     /* The ordinary blocks of a process that has begun: not each of them a mapping. */
     void *some[64];

@@ -29,19 +29,23 @@ static _Thread_local bool broken;
 /* Calls that were interrupted, by any thread. */
 static int interrupted;
 
-/* Frees what an earlier one took, and takes others: of every size to 5 MiB, one after the other. */
+/* Frees what an earlier one took, and takes others: of every size in turn, the largest (mappings) now and then. */
 static void in_a_handler(void) {
     unsigned i = turn % KEPT;
-    if (kept[i].block && !give(&kept[i], turn - KEPT)) broken = true;
-    if (!take(&kept[i], WORK_SIZES[turn % WORKS], turn)) broken = true;
+    if (kept[i].block && !give(&kept[i])) broken = true;
+    unsigned size = turn % 50 == 0 ? WORKS - 1 - turn / 50 % 2 : turn % (WORKS - 2);
+    if (!take(&kept[i], WORK_SIZES[size], turn)) broken = true;
     struct piece piece;
-    if (!take(&piece, 200 * (turn % 9), turn) || !give(&piece, turn)) broken = true;
+    if (!take(&piece, 200 * (turn % 9), turn) || !give(&piece)) broken = true;
     turn++;
 }
 
+/* What handlers have kept for each other; none does anything meanwhile. */
 static void give_all(void) {
-    for (unsigned i = 0; i < KEPT; i++, turn++)
-        if (kept[turn % KEPT].block && !give(&kept[turn % KEPT], turn - KEPT)) broken = true;
+    depth++;
+    for (unsigned i = 0; i < KEPT; i++)
+        if (kept[i].block && !give(&kept[i])) broken = true;
+    depth--;
 }
 
 /* ---- In the middle of the allocator ---------------------------------------------------------------------------- */
@@ -109,14 +113,14 @@ static bool slabs(unsigned round) {
     for (unsigned i = 0; i < MANY; i++)
         if (!take(&many[i], size, i)) return false;
     for (unsigned i = 0; i < MANY; i++)
-        if (!give(&many[i], i)) return false;
+        if (!give(&many[i])) return false;
     free(many);
     return true;
 }
 
 static void *works_on(void *unused) {
     bool held = true;
-    for (unsigned round = 0; round < 60; round++) {
+    for (unsigned round = 0; round < 10; round++) {
         held = held && works(round) && slabs(round);
         if (round % 10 == 9) malloc_trim(0);
     }
@@ -128,11 +132,19 @@ static void in_the_middle(void) {
     have_calls_interrupted();
     CHECK(!works_on(NULL));
     int in_one_thread = interrupted;
-    /* With an arena that is new, and with what others have left. */
+    /* With an arena that is new, and with what others have left. On stacks of our own: the C library gives those that it
+     * makes back to the kernel while it holds up all signals, and there SIGSYS ends the process. */
+    enum { STACK = 1 << 20 };
+    static char stacks[2][STACK] __attribute__((aligned(4096)));
     for (int i = 0; i < 3; i++) {
         pthread_t threads[2];
         void *answers[2];
-        for (int t = 0; t < 2; t++) CHECK(pthread_create(&threads[t], NULL, works_on, NULL) == 0);
+        for (int t = 0; t < 2; t++) {
+            pthread_attr_t attributes;
+            pthread_attr_init(&attributes);
+            CHECK(pthread_attr_setstack(&attributes, stacks[t], STACK) == 0);
+            CHECK(pthread_create(&threads[t], &attributes, works_on, NULL) == 0);
+        }
         for (int t = 0; t < 2; t++) CHECK(pthread_join(threads[t], &answers[t]) == 0 && !answers[t]);
     }
     printf("alone=%d interrupted=%d\n", in_one_thread, interrupted);
@@ -157,7 +169,7 @@ static void outside(void) {
     static struct piece pieces[1000];
     for (unsigned i = 0; i < 20000; i++) {
         struct piece *piece = &pieces[i * 7 % 1000];
-        if (piece->block) CHECK(give(piece, i - 1000));
+        if (piece->block) CHECK(give(piece));
         raise(SIGUSR1);
         CHECK(take(piece, i % 5000, i));
     }
@@ -166,6 +178,8 @@ static void outside(void) {
 }
 
 int main(int count, char **words) {
+    /* Who waits for itself, waits no longer than this. */
+    alarm(300);
     if (count > 1 && !strcmp(words[1], "in-the-middle")) in_the_middle();
     else if (count > 1 && !strcmp(words[1], "outside")) outside();
     else return 9;

@@ -21,6 +21,7 @@ static bool all_are(const unsigned char *bytes, size_t size, int value) {
 struct piece {
     unsigned char *block;
     size_t size;
+    int value;
 };
 
 /* Takes a block by one of five operations, and fills it. False where it is not served, or not as it must be. */
@@ -41,16 +42,16 @@ static bool take(struct piece *piece, size_t size, unsigned how) {
     if (how % 5 == 4) block = aligned_alloc(align = how % 10 == 4 ? 4096 : MIB, size);
     if (!block || (uintptr_t)block % align || malloc_usable_size(block) < size) return false;
     memset(block, (int)(how % 250) + 1, size);
-    piece->block = block;
-    piece->size = size;
+    *piece = (struct piece){block, size, (int)(how % 250) + 1};
     return true;
 }
 
 /* Frees it; false where others have written to it. */
-static bool give(struct piece *piece, unsigned how) {
-    bool whole = all_are(piece->block, piece->size, (int)(how % 250) + 1);
-    free(piece->block);
+static bool give(struct piece *piece) {
+    struct piece old = *piece;
     piece->block = NULL;
+    bool whole = all_are(old.block, old.size, old.value);
+    free(old.block);
     return whole;
 }
 
@@ -61,8 +62,8 @@ __attribute__((unused)) static bool works(unsigned round) {
     for (unsigned i = 0; i < WORKS; i++)
         if (!take(&pieces[i], WORK_SIZES[i], round + i)) return false;
     for (unsigned i = round % 2; i < WORKS; i += 2)
-        if (!give(&pieces[i], round + i)) return false;
+        if (!give(&pieces[i])) return false;
     for (unsigned i = (round + 1) % 2; i < WORKS; i += 2)
-        if (!give(&pieces[i], round + i)) return false;
+        if (!give(&pieces[i])) return false;
     return errno == error;
 }
