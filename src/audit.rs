@@ -9,6 +9,7 @@ use crate::os;
 use crate::segment::{FIRST_SLOT, Owner, SLOTS, SegmentPtr, SlotIndex};
 use crate::slab::{Block, Slab};
 use crate::topology::{self, NodeIndex};
+use crate::zone;
 
 /// What an audit counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Audit {
     pub pools: usize,
     /// Segments of 32 MiB.
     pub segments: usize,
+    /// Granules of 32 MiB, of the addresses set aside for all, that are in use: segments and large mappings lie there.
+    pub granules: usize,
     /// Slabs.
     pub slabs: usize,
     /// Blocks of slabs that their users hold.
@@ -75,7 +78,7 @@ fn check(holds: bool, what: &'static str, address: usize) -> Result<(), AuditErr
 /// assert!(audit.live_blocks + audit.free_blocks >= audit.slabs || audit.slabs == 0);
 /// ```
 pub unsafe fn audit() -> Result<Audit, AuditError> {
-    let mut audit = Audit::default();
+    let mut audit = Audit { granules: zone::used_granules(), ..Audit::default() };
     let mut asker = Asker::default();
     let mut out = 0;
     for index in (0..node::pools()).map(NodeIndex::new) {

@@ -61,12 +61,14 @@ pub(crate) fn is_on() -> bool {
     config::current().debug != Debug::Off
 }
 
-/// Done once, when the process is set up and may allocate: what stacks are read with may have to be loaded.
-pub(crate) fn begin() {
-    if is_on() {
-        stack::begin();
-        crate::os::at_exit(at_exit);
+/// Done once, when the process is set up and may allocate: what stacks are read with may have to be loaded. False where the
+/// C library has no room to have the exit looked at.
+pub(crate) fn begin() -> bool {
+    if !is_on() {
+        return true;
     }
+    stack::begin();
+    crate::os::at_exit(at_exit)
 }
 
 /// A watched block. Never inlined: see `stack`. `None` where there is no memory for it.

@@ -3,6 +3,43 @@
 //! Two twins serve it: `linux`, and `portable`, which stands on `std::alloc::System` and serves every other system (or
 //! any, with the feature `portable`). Nothing here allocates (the portable twin apart, which asks `System`), blocks
 //! longer than the call itself, unwinds, or leaves `errno` changed.
+//!
+//! # When the kernel refuses
+//!
+//! Nothing that is live is lost, nothing that was freed is handed out as zero that is not, and what could not be done is
+//! tried again. `tests/refusals.rs` has every call refused, each in turn.
+//!
+//! | call | when refused | what the user sees |
+//! |---|---|---|
+//! | `mmap` of the zone | half as much is asked for, down to 1 GiB; then every range has addresses of its own | slower frees |
+//! | `mmap` of other addresses | what waits at hand is given up, then the nearest other node is asked | null, `ENOMEM` |
+//! | `munmap` | the contents are dropped; asked again with every later reservation and trim, for 128 ranges at once | addresses held longer |
+//! | `mprotect` to make usable | of a mapping only what is needed is asked for, then as `mmap`; the addresses are free again | null, `ENOMEM` |
+//! | `mprotect` to close | the range stays accessible, as zeros | nothing |
+//! | `madvise(MADV_DONTNEED)` of slots | they stay dirty: handed out again, cleared where zeros are wanted, and purged later | more resident memory |
+//! | `madvise(MADV_DONTNEED)` of granules | a new mapping in its place; if that is refused too, the granules are nobody's, and asked for again at every later granule taken or freed, and trim | more resident memory |
+//! | `madvise(MADV_DONTNEED)` of a shrunk block's end | the block keeps it | more resident memory |
+//! | `madvise(MADV_POPULATE_WRITE)` to obtain pages (`HOMING_POLICY=bind`) | what waits to be purged goes back, once more | null, `ENOMEM` |
+//! | `madvise(MADV_POPULATE_WRITE)` ahead of use | pages come one by one | slower first touches |
+//! | `madvise(MADV_NOHUGEPAGE)` | nothing | huge pages, where the system gives them unasked |
+//! | `mremap` | the block is copied; a new place that is gone is reserved again; where others have it, it is given up | a slower `realloc` |
+//! | `mbind` | first touch decides from then on; said once | [`Shortfalls::binding`](crate::Shortfalls) |
+//! | `getcpu` | the thread counts as one of the first node; said once | [`Shortfalls::tracking`](crate::Shortfalls) |
+//! | `move_pages` | pages are not looked for any more | [`Shortfalls::residence`](crate::Shortfalls) |
+//! | `get_mempolicy` | all nodes with memory count as allowed, first touch as the policy | as `mbind`, if they are not |
+//! | `open`, `read` | what the file tells is not known: the machine counts as one node, distances as equal | [`Shortfalls::distances_unknown`](crate::Shortfalls) |
+//! | `getrlimit` | no limit is assumed, and what it forbids refused later | as `mmap` |
+//! | `sysinfo`, `getrusage` | 0 | 0 in the figures |
+//! | `prctl(PR_GET_TSC)` | the processor's counter is read: kernels without the call do not forbid it | nothing |
+//! | `clock_gettime` | it is time: what waits is purged early | slower |
+//! | `futex` wait | the lock is tried again at once | a busy processor |
+//! | `pthread_key_create`, `pthread_setspecific` | the thread borrows an arena for each operation, and tries again each time | slower |
+//! | `pthread_atfork` | tried again by each new thread; until then a `fork` while others are inside can leave the child without memory | that |
+//! | `atexit` | tried again by each new thread | no summary, if none comes |
+//! | `write` of a message | nothing: there is nobody to tell | no message |
+//!
+//! Not in the table, since they cannot be refused: `getauxval`, `getpid`, `sched_getcpu` and `getcpu` through the vDSO;
+//! `close`; and `FUTEX_WAKE` alone, see `futex_wake_one`.
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod linux;
@@ -104,6 +141,8 @@ pub(crate) enum Moved {
     Yes,
     /// They are where they were; the new place is committed, and empty.
     No,
-    /// They are where they were; the new place may be gone, and others may be there by now.
+    /// They are where they were; the new place is reserved, but inaccessible and bound to nothing.
+    PlaceEmptied,
+    /// They are where they were; the new place is gone, and others may be there by now.
     PlaceLost,
 }

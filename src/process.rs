@@ -51,15 +51,15 @@ fn first_use(base: &Config) -> bool {
 #[cold]
 pub(crate) fn register_hooks() {
     HOOKS.enter(os::thread_token(), || {
-        register_fork_handlers();
         let config = config::current();
+        // Where the C library has no room now, the next thread tries again.
+        let wants_report = config.summary || config.report.is_some();
+        if !register_fork_handlers() || wants_report && !os::at_exit(stats::at_exit) || !debug::begin() {
+            return false;
+        }
         if config.verbose {
             stats::say_settings();
         }
-        if config.summary || config.report.is_some() {
-            os::at_exit(stats::at_exit);
-        }
-        debug::begin();
         true
     });
 }
@@ -67,12 +67,11 @@ pub(crate) fn register_hooks() {
 static FORK_HANDLERS: Once = Once::new();
 
 /// Registers what is called at forks. Handlers that are to run before a fork do so in the reverse order of their
-/// registration: the earlier this comes, the less of other people's code runs while the locks are held.
-pub(crate) fn register_fork_handlers() {
-    FORK_HANDLERS.enter(os::thread_token(), || {
-        os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
-        true
-    });
+/// registration: the earlier this comes, the less of other people's code runs while the locks are held. False where that
+/// could not be done, and is to be tried again.
+pub(crate) fn register_fork_handlers() -> bool {
+    let register = || os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+    FORK_HANDLERS.enter(os::thread_token(), register) == Entry::Done
 }
 
 /// Whether [`register_hooks`] has been called.

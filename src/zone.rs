@@ -47,13 +47,18 @@ static EXTENT: CachePadded<Extent> =
 static PART: AtomicUsize = AtomicUsize::new(0);
 
 /// One bit a granule of the zone: in use. Guarded by `LOCK`, but for the reads in `used_granule`.
-static USED: [AtomicU8; WANTED / GRANULE / 8] = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
+static USED: Map = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
 /// One bit a granule of the zone: a range that was handed out begins with it. Written under `LOCK`.
-static BEGINS: [AtomicU8; WANTED / GRANULE / 8] = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
+static BEGINS: Map = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
 /// What is known of each part's granules, by the part's number.
 static BOUNDS: [Bounds; PARTS] = [const { Bounds::new() }; PARTS];
 /// More than there are parts: one a node, the spread one and the unbound one.
 const PARTS: usize = 2 * INDICES;
+/// One bit a granule of the zone: it holds old data that the kernel did not take back, and is nobody's, though in use.
+/// Guarded by `LOCK`.
+static UNCLEAN: Map = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
+/// How many there are. Written under `LOCK`.
+static UNCLEAN_COUNT: AtomicUsize = AtomicUsize::new(0);
 static LOCK: Lock = Lock::new();
 
 /// Bounds of a part's granules, counted from the part's first.
@@ -77,10 +82,13 @@ fn bounds(part: usize) -> &'static Bounds {
     &BOUNDS[part % PARTS]
 }
 
-/// The byte of `USED` that has a granule's bit.
-fn used_byte(granule: usize) -> &'static AtomicU8 {
-    debug_assert!(granule / 8 < USED.len());
-    &USED[granule / 8 % USED.len()]
+/// A map of the zone, one bit a granule.
+type Map = [AtomicU8; WANTED / GRANULE / 8];
+
+/// The byte of a map that has a granule's bit.
+fn byte_of(map: &Map, granule: usize) -> &AtomicU8 {
+    debug_assert!(granule / 8 < map.len());
+    &map[granule / 8 % map.len()]
 }
 
 /// The part that a granule belongs to, and the part's first granule. For where there is a zone.
@@ -226,6 +234,7 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
         return None;
     }
     let _guard = LOCK.lock();
+    clean_up();
     let first = part * in_part;
     let bounds = bounds(part);
     let from = bounds.first_free.load(Ordering::Relaxed);
@@ -233,7 +242,7 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
     while at < in_part {
         // Eight at a time where all eight are in use.
         let granule = first + at;
-        let byte = used_byte(granule).load(Ordering::Relaxed);
+        let byte = byte_of(&USED, granule).load(Ordering::Relaxed);
         if byte == u8::MAX {
             at += 8 - granule % 8;
             run = 0;
@@ -243,8 +252,8 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
         at += 1;
         if run == granules {
             let start = at - granules;
-            mark(first + start, granules, true);
-            set_begins(first + start, true);
+            mark(&USED, first + start, granules, true);
+            mark(&BEGINS, first + start, 1, true);
             bounds.never_used.fetch_max(at, Ordering::Relaxed);
             if start == from {
                 bounds.first_free.store(at, Ordering::Relaxed);
@@ -265,7 +274,7 @@ pub(crate) fn used_granule(part: Part, nodes: usize, from: usize) -> Option<(usi
     let mut at = from;
     while at < end {
         let granule = first + at;
-        let byte = used_byte(granule).load(Ordering::Relaxed) >> (granule % 8);
+        let byte = byte_of(&USED, granule).load(Ordering::Relaxed) >> (granule % 8);
         if byte & 1 != 0 {
             return Some((at, EXTENT.base.load(Ordering::Relaxed) + granule * GRANULE));
         }
@@ -274,20 +283,69 @@ pub(crate) fn used_granule(part: Part, nodes: usize, from: usize) -> Option<(usi
     None
 }
 
-fn mark(first: usize, granules: usize, used: bool) {
+/// For audits: how many granules are in use now.
+pub(crate) fn used_granules() -> usize {
+    USED.iter().map(|byte| byte.load(Ordering::Relaxed).count_ones() as usize).sum()
+}
+
+/// The caller holds `LOCK`.
+fn mark(map: &Map, first: usize, granules: usize, set: bool) {
     for granule in first..first + granules {
-        let byte = used_byte(granule);
+        let byte = byte_of(map, granule);
         let old = byte.load(Ordering::Relaxed);
         let bit = 1 << (granule % 8);
-        byte.store(if used { old | bit } else { old & !bit }, Ordering::Relaxed);
+        byte.store(if set { old | bit } else { old & !bit }, Ordering::Relaxed);
     }
 }
 
-fn set_begins(granule: usize, begins: bool) {
-    let byte = &BEGINS[granule / 8 % BEGINS.len()];
-    let old = byte.load(Ordering::Relaxed);
-    let bit = 1 << (granule % 8);
-    byte.store(if begins { old | bit } else { old & !bit }, Ordering::Relaxed);
+/// Counts granules as free; they read as zero. The caller holds `LOCK`.
+fn make_free(first: usize, granules: usize) {
+    mark(&USED, first, granules, false);
+    let (part, first_of_part) = part_of(first);
+    let lowest = &bounds(part).first_free;
+    lowest.store(lowest.load(Ordering::Relaxed).min(first - first_of_part), Ordering::Relaxed);
+}
+
+/// Offers the kernel again what it did not take back, until it refuses once more. The caller holds `LOCK`.
+fn clean_up() {
+    if UNCLEAN_COUNT.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let base = EXTENT.base.load(Ordering::Relaxed);
+    for (index, byte) in UNCLEAN.iter().enumerate() {
+        let mut left = byte.load(Ordering::Relaxed);
+        while left != 0 {
+            let granule = index * 8 + left.trailing_zeros() as usize;
+            left &= left - 1;
+            let start = core::ptr::with_exposed_provenance_mut(base + granule * GRANULE);
+            // SAFETY: a granule of the zone, which is not at null, and nobody's.
+            if !unsafe { give_back(NonNull::new_unchecked(start), GRANULE) } {
+                return;
+            }
+            mark(&UNCLEAN, granule, 1, false);
+            UNCLEAN_COUNT.fetch_sub(1, Ordering::Relaxed);
+            make_free(granule, 1);
+        }
+    }
+}
+
+/// Has the kernel drop the contents. True where it did, and all of it reads as zero once it is committed.
+///
+/// # Safety
+/// The range is the zone's and nobody uses it any more.
+unsafe fn give_back(start: NonNull<u8>, size: usize) -> bool {
+    // It stays accessible, as zeros: whoever frees a block of it once more is told so, and neighbours stay one mapping.
+    // SAFETY: the caller's promise.
+    unsafe { os::purge(start, size) || os::decommit(start, size) }
+}
+
+/// Has the kernel take back, as far as it will by now, what it refused to when it was freed.
+pub(crate) fn release_refused() {
+    os::release_refused();
+    if UNCLEAN_COUNT.load(Ordering::Relaxed) != 0 && !LOCK.is_mine() {
+        let _guard = LOCK.lock();
+        clean_up();
+    }
 }
 
 /// Whether what masking the address leads to is the first granule of a range that was handed out: a segment's or a
@@ -340,10 +398,10 @@ pub(crate) fn extend(range: &Range, more: usize) -> bool {
     let end_of_part = first_of_part + PART.load(Ordering::Relaxed);
     let Some(end) = first.checked_add(more).filter(|end| *end <= end_of_part) else { return false };
     let _guard = LOCK.lock();
-    if (first..end).any(|granule| used_byte(granule).load(Ordering::Relaxed) & 1 << (granule % 8) != 0) {
+    if (first..end).any(|granule| byte_of(&USED, granule).load(Ordering::Relaxed) & 1 << (granule % 8) != 0) {
         return false;
     }
-    mark(first, more, true);
+    mark(&USED, first, more, true);
     bounds(part).never_used.fetch_max(end - first_of_part, Ordering::Relaxed);
     true
 }
@@ -364,20 +422,19 @@ pub(crate) unsafe fn free(range: Range) {
         unsafe { os::release(range.start, size) };
         return;
     }
-    // It stays accessible, as zeros: whoever frees a block of it once more is told so, and neighbours stay one mapping.
     // SAFETY: the caller gives the range up; others can be given it only after this.
-    let clean = unsafe { os::purge(range.start, size) || os::decommit(range.start, size) };
-    if !clean {
-        // Whoever is given the range next would find old data there: nobody is.
-        return;
-    }
-    let first = granule_of(range.start);
-    let (part, first_of_part) = part_of(first);
+    let clean = unsafe { give_back(range.start, size) };
+    let (first, granules) = (granule_of(range.start), size / GRANULE);
     let _guard = LOCK.lock();
-    mark(first, size / GRANULE, false);
-    set_begins(first, false);
-    let lowest = &bounds(part).first_free;
-    lowest.store(lowest.load(Ordering::Relaxed).min(first - first_of_part), Ordering::Relaxed);
+    mark(&BEGINS, first, 1, false);
+    if clean {
+        make_free(first, granules);
+        clean_up();
+    } else {
+        // Whoever is given the range next would find old data there: nobody is, until the kernel has taken it.
+        mark(&UNCLEAN, first, granules, true);
+        UNCLEAN_COUNT.fetch_add(granules, Ordering::Relaxed);
+    }
 }
 
 /// Reserves addresses for a block aligned to `align`, a multiple of a granule, with `before` bytes before it. Gives the

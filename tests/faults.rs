@@ -8,7 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use common::{Held, Numbers, SIZES, alone, verbs_of};
-use homing::{Homing, fault};
+use homing::Homing;
+use homing::fault::{self, Call, When};
 
 #[global_allocator]
 static OWN: System = System;
@@ -19,10 +20,10 @@ verbs_of!(Direct, HOMING);
 
 type Block = Held<Direct>;
 
-const MAP: u8 = 1;
-const COMMIT: u8 = 2;
-const PURGE: u8 = 4;
-const MOVE: u8 = 8;
+const MAP: u32 = Call::Map as u32 | Call::Unmap as u32;
+const COMMIT: u32 = Call::Commit as u32;
+const PURGE: u32 = Call::Purge as u32;
+const MOVE: u32 = Call::Move as u32 | Call::MoveAfterUnmap as u32;
 
 /// Takes, resizes, hands on and frees blocks of all kinds; a refusal is an answer like any other.
 fn work(seed: u64, handed: &mpsc::Receiver<Block>, hand_on: &mpsc::Sender<Block>) -> Vec<Block> {
@@ -50,12 +51,12 @@ fn work(seed: u64, handed: &mpsc::Receiver<Block>, hand_on: &mpsc::Sender<Block>
     live
 }
 
-fn survives(kinds: u8) {
+fn survives(kinds: u32) {
     let _alone = alone();
     for every in 1..=7 {
         let kept: Vec<_> = SIZES.iter().filter_map(|size| Block::take(*size, 8, *size as u64)).collect();
         assert_eq!(kept.len(), SIZES.len());
-        fault::inject(kinds, every);
+        fault::inject(kinds, When::Every(every));
         let (ways, mut ends): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel::<Block>()).unzip();
         ends.rotate_left(1);
         let threads: Vec<_> = ways
@@ -70,7 +71,7 @@ fn survives(kinds: u8) {
         kept.iter().chain(live.iter().flatten()).for_each(Block::check);
         let mut live: Vec<_> = live.into_iter().flatten().collect();
         live.truncate(live.len() / 2);
-        fault::inject(0, 0);
+        fault::stop();
         let after: Vec<_> = SIZES.iter().filter_map(|size| Block::take_zeroed(*size, 8, 7)).collect();
         assert_eq!(after.len(), SIZES.len(), "a request is refused after the kernel's refusals are over");
         kept.iter().chain(&live).chain(&after).for_each(Block::check);

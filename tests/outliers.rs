@@ -6,7 +6,8 @@ use std::alloc::System;
 use std::thread;
 
 use common::{Held, Numbers, SIZES, verbs_of};
-use homing::{Homing, fault};
+use homing::Homing;
+use homing::fault::{self, Call, When};
 
 #[global_allocator]
 static OWN: System = System;
@@ -17,9 +18,9 @@ verbs_of!(Direct, HOMING);
 #[test]
 fn without_a_zone_every_kind_of_block_is_served_and_freed_by_any_thread() {
     // Every mapping is refused while the process is set up; the test is alone in its program.
-    fault::inject(1, 1);
+    fault::inject(Call::Map as u32, When::Every(1));
     assert!(Held::<Direct>::take(100, 8, 1).is_none());
-    fault::inject(0, 0);
+    fault::stop();
     let mut numbers = Numbers::new(3);
     let mut live: Vec<Held<Direct>> = Vec::new();
     for round in 0..4 {

@@ -4,7 +4,7 @@
 //!
 //! | it names | meaning | a slow path |
 //! |---|---|---|
-//! | `EMPTY` | never here, or cleaned up | attaches an arena |
+//! | `EMPTY` | never here, or cleaned up | attaches an arena; borrows it where the thread's end cannot be hooked |
 //! | `ATTACHING` | in the middle of that, re-entered | emergency |
 //! | an arena, not busy | the ordinary case | marks it busy |
 //! | an arena, busy | re-entered in a slow path | emergency |
@@ -22,7 +22,7 @@ use crate::{os, process};
 /// The calling thread's arena, held for a slow path. Dropping this ends it.
 pub(crate) struct Held {
     arena: &'static Arena,
-    /// Whether the thread's end has been, and this was borrowed from the idle ones.
+    /// Whether the thread has no hook for its end, or that has run, and this was borrowed from the idle ones.
     borrowed: bool,
 }
 
@@ -69,10 +69,19 @@ impl Drop for Held {
         compiler_fence(Ordering::Release);
         self.arena.busy.set(false);
         if self.borrowed {
-            retire(self.arena);
-            tls::set(&tls::EXITED);
+            give_back_borrowed(self.arena);
         }
     }
+}
+
+/// Puts what a thread has borrowed for one operation among the idle arenas again.
+#[cold]
+fn give_back_borrowed(arena: &'static Arena) {
+    // Past its end the thread's word never named the arena.
+    let after = if is(tls::get(), arena) { &tls::EMPTY } else { &tls::EXITED };
+    tls::set(&tls::ATTACHING);
+    retire(arena);
+    tls::set(after);
 }
 
 #[inline(always)]
@@ -205,12 +214,13 @@ fn enter_without_arena(arena: &'static Arena, base: &Config) -> Result<Held, Ref
     }
     tls::set(found);
     // May allocate, from the arena just found.
-    os::call_at_thread_exit();
+    let is_hooked = os::call_at_thread_exit();
     if !process::has_hooks() {
         process::register_hooks();
     }
     // What the hooks allocated may have found the thread on another node, and given it another arena.
-    Ok(hold(tls::get(), false))
+    // Where nobody would take the arena when the thread ends, it is lent for this operation, and the next one tries again.
+    Ok(hold(tls::get(), !is_hooked))
 }
 
 /// An arena of the node that the policy gives the thread, or of the nearest that has memory for one.

@@ -493,10 +493,15 @@ pub(crate) fn move_mapping(mapping: &Mapping, new_size: usize, align: usize) -> 
         Moved::No => unsafe {
             handed.block.copy_from_nonoverlapping(mapping.block(), mapping.length().min(new_size));
         },
-        Moved::PlaceLost => {
-            // The addresses are not used again: they may be another's.
+        refused @ (Moved::PlaceEmptied | Moved::PlaceLost) => {
             if let Some(node) = new.node() {
                 node::pool(node).lock().end_mapping(new.length());
+            }
+            // Else the addresses are not used again: they may be another's.
+            if refused == Moved::PlaceEmptied {
+                node::bind_part(new.part(), Some((new.block(), new.length())));
+                // SAFETY: nobody was given it. Its header, before the block, is as it was.
+                unsafe { new.unmap() };
             }
             return None;
         }

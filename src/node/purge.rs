@@ -9,7 +9,7 @@ use crate::config;
 use crate::large::Mapping;
 use crate::os;
 use crate::segment::SLOT;
-use crate::zone::Part;
+use crate::zone::{self, Part};
 
 /// Dirty slots that may wait, as a part of those in use, and the bounds of it, in bytes.
 const DIRTY_PART: usize = 4;
@@ -47,6 +47,7 @@ impl Locked {
 
     /// Purges all that can be. True where anything went back.
     pub(crate) fn purge_all(&self) -> bool {
+        zone::release_refused();
         let kept = self.inner().kept_bytes.get();
         self.drop_kept_before(u64::MAX);
         self.purge_slots(false, config::current().pool_size) > 0 || kept > 0

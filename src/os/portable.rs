@@ -88,6 +88,9 @@ pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) -> bool {
     true
 }
 
+/// Nothing: what is given back is taken.
+pub(crate) fn release_refused() {}
+
 /// Forgets the contents: they read as zero from now on.
 ///
 /// # Safety
@@ -216,10 +219,14 @@ pub(crate) fn abort() -> ! {
 }
 
 /// Nothing: `fork` is not a notion that all systems have.
-pub(crate) fn at_fork(_: extern "C" fn(), _: extern "C" fn(), _: extern "C" fn()) {}
+pub(crate) fn at_fork(_: extern "C" fn(), _: extern "C" fn(), _: extern "C" fn()) -> bool {
+    true
+}
 
 /// Nothing: there is no common way.
-pub(crate) fn at_exit(_: extern "C" fn()) {}
+pub(crate) fn at_exit(_: extern "C" fn()) -> bool {
+    true
+}
 
 static HOOK: AtomicUsize = AtomicUsize::new(0);
 
@@ -241,14 +248,14 @@ std::thread_local! {
 }
 
 /// Has `hook` called when a thread ends that has called [`call_at_thread_exit`].
-pub(crate) fn set_thread_exit_hook(hook: extern "C" fn()) -> bool {
+pub(crate) fn set_thread_exit_hook(hook: extern "C" fn()) {
     HOOK.store(hook as usize, Ordering::Relaxed);
-    true
 }
 
-/// Has the hook called when the calling thread ends, among the destructors of its thread-local values.
-pub(crate) fn call_at_thread_exit() {
-    let _ = AT_EXIT.try_with(|at_exit| at_exit.0.set(true));
+/// Has the hook called when the calling thread ends, among the destructors of its thread-local values. False where those
+/// have been.
+pub(crate) fn call_at_thread_exit() -> bool {
+    AT_EXIT.try_with(|at_exit| at_exit.0.set(true)).is_ok()
 }
 
 /// A number that no other living thread has.

@@ -27,18 +27,18 @@ pub(crate) fn page_size() -> usize {
 /// Whether the process may have so much address space and no more (`RLIMIT_AS`, setrlimit(2)).
 pub(crate) fn addresses_are_limited() -> bool {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the buffer has the type the call fills.
-    keeping_errno(|| unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) });
+    if !fault::fails(Call::Ask) {
+        // SAFETY: the buffer has the type the call fills.
+        keeping_errno(|| unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) });
+    }
     limit.rlim_cur != libc::RLIM_INFINITY
 }
 
 /// Reserves `size` bytes of address space aligned to `align` (both multiples of the page size, `align` a power of two).
 /// Nothing can be read or written there until [`commit`]. `None` where the kernel refuses.
 pub(crate) fn reserve(size: usize, align: usize) -> Option<NonNull<u8>> {
-    if fault::fails(Call::Map) {
-        return None;
-    }
     keeping_errno(|| {
+        owed::settle();
         // Often the kernel's first answer is aligned already; ask for more only where it is not.
         let first = map_inaccessible(size)?;
         if (first.as_ptr() as usize).is_multiple_of(align) {
@@ -76,15 +76,89 @@ fn map_inaccessible(size: usize) -> Option<NonNull<u8>> {
 
 /// Maps at that address if nothing is there, elsewhere if something is.
 fn map_near(address: usize, size: usize) -> Option<NonNull<u8>> {
+    if fault::fails(Call::Map) {
+        return None;
+    }
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: without MAP_FIXED, a new mapping touches no existing memory, whatever address is wished for.
     let start = unsafe { libc::mmap(ptr::without_provenance_mut(address), size, libc::PROT_NONE, flags, -1, 0) };
     if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
 }
 
+/// Gives addresses back. Where the kernel refuses (in the middle of a mapping, at its limit of them), it is asked again
+/// later, and the contents go back meanwhile.
 fn unmap(start: NonNull<u8>, size: usize) {
+    if !try_unmap(start, size) {
+        if !fault::fails(Call::Purge) {
+            // SAFETY: as in `try_unmap`. Dropping nobody's contents needs no other mapping.
+            unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_DONTNEED) };
+        }
+        owed::note(start, size);
+    }
+}
+
+fn try_unmap(start: NonNull<u8>, size: usize) -> bool {
     // SAFETY: callers pass parts of mappings this module made and nobody else knows of yet or any more.
-    unsafe { libc::munmap(start.as_ptr().cast(), size) };
+    !fault::fails(Call::Unmap) && unsafe { libc::munmap(start.as_ptr().cast(), size) } == 0
+}
+
+/// Asks the kernel again to take back what it did not take when it was given back.
+pub(crate) fn release_refused() {
+    keeping_errno(owed::settle);
+}
+
+/// Addresses that the kernel did not take back.
+mod owed {
+    use core::ptr::{self, NonNull};
+
+    use super::try_unmap;
+    use crate::sync::{AtomicUsize, Ordering};
+
+    struct Range {
+        /// Where it starts; `NONE`: the place is empty; `BUSY`: somebody is at it.
+        start: AtomicUsize,
+        size: AtomicUsize,
+    }
+
+    const NONE: usize = 0;
+    const BUSY: usize = 1;
+
+    /// As many as fit: what does not is lost for as long as the process runs, but nothing is in memory there.
+    static RANGES: [Range; 128] = [const { Range { start: AtomicUsize::new(NONE), size: AtomicUsize::new(0) } }; 128];
+    /// How many there are.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+    pub(super) fn note(start: NonNull<u8>, size: usize) {
+        for range in &RANGES {
+            if range.start.compare_exchange(NONE, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                range.size.store(size, Ordering::Relaxed);
+                range.start.store(start.as_ptr().expose_provenance(), Ordering::Release);
+                COUNT.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
+    /// Offers all of them to the kernel again, until it refuses one.
+    pub(super) fn settle() {
+        if COUNT.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        for range in &RANGES {
+            let found = range.start.load(Ordering::Relaxed);
+            if found <= BUSY || range.start.compare_exchange(found, BUSY, Ordering::Acquire, Ordering::Relaxed).is_err()
+            {
+                continue;
+            }
+            let start = NonNull::new(ptr::with_exposed_provenance_mut(found));
+            let taken = start.is_none_or(|start| try_unmap(start, range.size.load(Ordering::Relaxed)));
+            range.start.store(if taken { NONE } else { found }, Ordering::Release);
+            if !taken {
+                return;
+            }
+            COUNT.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Gives reserved address space back to the kernel for good.
@@ -135,8 +209,9 @@ pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) -> bool {
         }
         // Locked memory (mlock(2)) is not dropped by advice, but by a new mapping in its place. It loses its node.
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-        // SAFETY: the range is the caller's, reserved by this module, and its contents are given up.
-        unsafe { libc::mmap(start.as_ptr().cast(), size, libc::PROT_NONE, flags, -1, 0) != libc::MAP_FAILED }
+        !fault::fails(Call::Purge)
+            // SAFETY: the range is the caller's, reserved by this module, and its contents are given up.
+            && unsafe { libc::mmap(start.as_ptr().cast(), size, libc::PROT_NONE, flags, -1, 0) } != libc::MAP_FAILED
     })
 }
 
@@ -158,7 +233,7 @@ pub(crate) unsafe fn purge(start: NonNull<u8>, size: usize) -> bool {
 /// The range is committed and the caller's.
 pub(crate) unsafe fn populate(start: NonNull<u8>, size: usize) {
     static REFUSED: AtomicU8 = AtomicU8::new(0);
-    if REFUSED.load(Ordering::Relaxed) != 0 {
+    if REFUSED.load(Ordering::Relaxed) != 0 || fault::fails(Call::Advise) {
         return;
     }
     // SAFETY: populating the caller's own committed pages changes no contents.
@@ -198,8 +273,10 @@ pub(crate) unsafe fn obtain_pages(start: NonNull<u8>, size: usize) -> bool {
 /// # Safety
 /// The range is the caller's.
 pub(crate) unsafe fn refuse_huge_pages(start: NonNull<u8>, size: usize) {
-    // SAFETY: advice about the caller's own range; contents are untouched.
-    keeping_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_NOHUGEPAGE) });
+    if !fault::fails(Call::Advise) {
+        // SAFETY: advice about the caller's own range; contents are untouched.
+        keeping_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_NOHUGEPAGE) });
+    }
 }
 
 /// Moves the pages of `old..old + size` to `new`, where they replace what is reserved. Not before Linux 5.7, nor where
@@ -210,27 +287,97 @@ pub(crate) unsafe fn refuse_huge_pages(start: NonNull<u8>, size: usize) {
 /// is in use.
 pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>) -> Moved {
     // A limit on addresses is found exceeded only after room was made at the new place.
-    if fault::fails(Call::Move) || addresses_are_limited() {
+    if addresses_are_limited() {
         return Moved::No;
     }
     keeping_errno(|| {
-        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
-        // SAFETY: both ranges are the caller's. MREMAP_DONTUNMAP leaves the old one mapped, so that no other mapping of
-        // the process can come to lie in the reserved zone.
-        if unsafe { libc::mremap(old.as_ptr().cast(), size, size, flags, new.as_ptr()) } != libc::MAP_FAILED {
-            return Moved::Yes;
+        let mark = Mark::put(new);
+        let refused = if fault::fails(Call::Move) {
+            libc::ENOMEM
+        } else if fault::fails(Call::MoveAfterUnmap) {
+            // SAFETY: nothing at `new` is in use. The kernel itself goes no further than this.
+            unsafe { libc::munmap(new.as_ptr().cast(), size) };
+            libc::ENOMEM
+        } else {
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+            // SAFETY: both ranges are the caller's. MREMAP_DONTUNMAP leaves the old one mapped, so that no other mapping
+            // of the process can come to lie in the reserved zone.
+            if unsafe { libc::mremap(old.as_ptr().cast(), size, size, flags, new.as_ptr()) } != libc::MAP_FAILED {
+                return Moved::Yes;
+            }
+            super::errno()
+        };
+        // Flags that a kernel does not know are refused before anything is done; else it may have made room, or not.
+        if refused != libc::EINVAL && reserve_again(new, size) {
+            return Moved::PlaceEmptied;
         }
-        // Flags that a kernel does not know are refused before anything is done.
-        if super::errno() == libc::EINVAL { Moved::No } else { Moved::PlaceLost }
+        if mark.is_there() {
+            mark.wipe();
+            return Moved::No;
+        }
+        Moved::PlaceLost
     })
+}
+
+/// Reserves just those addresses, if nothing at all is there.
+fn reserve_again(start: NonNull<u8>, size: usize) -> bool {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    if fault::fails(Call::Map) {
+        return false;
+    }
+    // SAFETY: a new mapping that replaces nothing. (Kernels that can move pages as is done here know the flag.)
+    unsafe { libc::mmap(start.as_ptr().cast(), size, libc::PROT_NONE, flags, -1, 0) == start.as_ptr().cast() }
+}
+
+/// A word at a place that is to be moved to, by which the place is known again: whether it is still there is asked of the
+/// kernel, since reading what may be gone would end the process.
+struct Mark(NonNull<u32>);
+
+impl Mark {
+    fn value(place: NonNull<u32>) -> u32 {
+        (place.as_ptr().addr() as u32).rotate_left(12) ^ 0x9e37_79b9
+    }
+
+    /// Puts it there: the place is committed, and nobody uses it.
+    fn put(place: NonNull<u8>) -> Self {
+        let place = place.cast();
+        // SAFETY: callers pass a place as is said above, of whole pages.
+        unsafe { place.write(Self::value(place)) };
+        Mark(place)
+    }
+
+    /// Whether the word can be read and is what was put there (futex(2): only then does the wait begin, and end at once).
+    fn is_there(&self) -> bool {
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+        loop {
+            // SAFETY: the kernel answers EFAULT for what is no memory, and only compares what is.
+            let woken = unsafe {
+                libc::syscall(libc::SYS_futex, self.0.as_ptr(), operation, Self::value(self.0), &raw const now)
+            };
+            match super::errno() {
+                _ if woken == 0 => return true,
+                libc::EINTR => {}
+                error => return error == libc::ETIMEDOUT,
+            }
+        }
+    }
+
+    /// Puts zero there instead.
+    fn wipe(self) {
+        // SAFETY: it is there, committed, and still nobody's.
+        unsafe { self.0.write(0) };
+    }
 }
 
 /// Bytes of memory that the machine has (sysinfo(2)); 0 where the kernel does not tell.
 pub(crate) fn total_memory() -> usize {
     keeping_errno(|| {
         let mut info = core::mem::MaybeUninit::<libc::sysinfo>::zeroed();
-        // SAFETY: the buffer has the type the call fills.
-        unsafe { libc::sysinfo(info.as_mut_ptr()) };
+        if !fault::fails(Call::Ask) {
+            // SAFETY: the buffer has the type the call fills.
+            unsafe { libc::sysinfo(info.as_mut_ptr()) };
+        }
         // SAFETY: zeroed at least, and every field is an integer.
         let info = unsafe { info.assume_init() };
         (info.totalram as usize).saturating_mul(info.mem_unit as usize)
@@ -255,8 +402,10 @@ pub(crate) fn resident_bytes() -> usize {
 pub(crate) fn peak_resident_bytes() -> usize {
     keeping_errno(|| {
         let mut usage = core::mem::MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: the buffer has the type the call fills.
-        unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+        if !fault::fails(Call::Ask) {
+            // SAFETY: the buffer has the type the call fills.
+            unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+        }
         // SAFETY: zeroed at least, and every field is an integer.
         let usage = unsafe { usage.assume_init() };
         usize::try_from(usage.ru_maxrss).unwrap_or(0) * 1024

@@ -44,6 +44,9 @@ pub(crate) unsafe fn bind(start: NonNull<u8>, size: usize, binding: Binding, nod
 
 /// The nodes that the process may take memory from (its cpuset's). The error is `errno`'s.
 pub(crate) fn allowed_nodes() -> Result<NodeMask, i32> {
+    if fault::fails(Call::Policy) {
+        return Err(libc::EPERM);
+    }
     let mut mask = NodeMask::default();
     keeping_errno(|| {
         // SAFETY: the mask is writable for `MAX_NODES` bits; the mode and address are not asked for.
@@ -105,6 +108,9 @@ fn call_move_pages(addresses: &[usize], wanted: Option<&[i32]>, nodes: &mut [i32
 /// Whether a page that the calling thread touches first lies on its node, if it is not bound: unless the thread was given
 /// a memory policy of its own (set_mempolicy(2), numactl(8)).
 pub(crate) fn places_by_first_touch() -> bool {
+    if fault::fails(Call::Policy) {
+        return true;
+    }
     let mut mode = 0_i32;
     let nothing = ptr::null_mut::<u64>();
     let (mask_bits, flags): (usize, c_long) = (0, 0);

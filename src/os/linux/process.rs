@@ -3,6 +3,7 @@
 use core::ffi::{CStr, c_char, c_void};
 
 use super::keeping_errno;
+use crate::os::fault::{self, Call};
 
 /// `errno` of the calling thread.
 #[inline]
@@ -90,6 +91,9 @@ pub(crate) fn process_id() -> u32 {
 /// Reads as much of the file as `buffer` holds, by plain system calls. `None` where it cannot be opened or read.
 pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Option<usize> {
     keeping_errno(|| {
+        if fault::fails(Call::Read) {
+            return None;
+        }
         // SAFETY: the path is a C string.
         let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
         if file < 0 {
@@ -100,6 +104,9 @@ pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Option<usize> {
             let rest = buffer.get_mut(filled..).unwrap_or_default();
             if rest.is_empty() {
                 break Some(filled);
+            }
+            if fault::fails(Call::Read) {
+                break None;
             }
             // SAFETY: `rest` is writable for its length.
             match unsafe { libc::read(file, rest.as_mut_ptr().cast(), rest.len()) } {
@@ -163,8 +170,10 @@ pub(crate) fn abort() -> ! {
     unsafe { libc::abort() }
 }
 
-/// Has `prepare` called before every `fork`, and `parent` and `child` after it. May allocate.
-pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+/// Has `prepare` called before every `fork`, and `parent` and `child` after it. May allocate. False where the C library has
+/// no room for it.
+#[must_use]
+pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> bool {
     unsafe extern "C" {
         fn pthread_atfork(
             prepare: Option<extern "C" fn()>,
@@ -172,14 +181,17 @@ pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: 
             child: Option<extern "C" fn()>,
         ) -> i32;
     }
-    // SAFETY: the three are plain functions of the program that live as long as it does.
-    keeping_errno(|| unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) });
+    !fault::fails(Call::ProcessHook)
+        // SAFETY: the three are plain functions of the program that live as long as it does.
+        && keeping_errno(|| unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) }) == 0
 }
 
-/// Has `hook` called when the process exits by `exit` or a return from `main`. May allocate.
-pub(crate) fn at_exit(hook: extern "C" fn()) {
+/// Has `hook` called when the process exits by `exit` or a return from `main`. May allocate. False where the C library has
+/// no room for it.
+#[must_use]
+pub(crate) fn at_exit(hook: extern "C" fn()) -> bool {
     // SAFETY: the hook is a plain function of the program.
-    keeping_errno(|| unsafe { libc::atexit(hook) });
+    !fault::fails(Call::ProcessHook) && keeping_errno(|| unsafe { libc::atexit(hook) }) == 0
 }
 
 /// A pointer-sized nothing for thread-specific data.

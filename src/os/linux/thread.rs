@@ -29,6 +29,9 @@ pub(crate) fn thread_token() -> usize {
 
 /// Sleeps while the word is `expected`; may wake for no reason (futex(2)).
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
+    if fault::fails(Call::Wait) {
+        return;
+    }
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word is a valid, aligned futex for as long as the call runs; a null timeout waits for ever.
     keeping_errno(|| unsafe {
@@ -36,7 +39,8 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
     });
 }
 
-/// Wakes one thread that sleeps on the word.
+/// Wakes one thread that sleeps on the word. Not made to fail: the kernel refuses it for a word that is no memory, or
+/// together with the wait, and then nobody sleeps.
 pub(crate) fn futex_wake_one(word: &AtomicU32) {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word is a valid, aligned futex.
@@ -47,8 +51,10 @@ pub(crate) fn futex_wake_one(word: &AtomicU32) {
 #[inline]
 pub(crate) fn now_ms() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the buffer has the type the call fills; the clock exists since Linux 2.6.32.
-    keeping_errno(|| unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) });
+    if !fault::fails(Call::Clock) {
+        // SAFETY: the buffer has the type the call fills; the clock exists since Linux 2.6.32.
+        keeping_errno(|| unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) });
+    }
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
@@ -61,8 +67,9 @@ pub(crate) fn read_processor_ticks() {
     #[cfg(target_arch = "x86_64")]
     {
         let mut state: libc::c_int = 0;
-        // SAFETY: the buffer has the type the call fills.
-        let known = keeping_errno(|| unsafe { libc::prctl(libc::PR_GET_TSC, &raw mut state) }) == 0;
+        let known = !fault::fails(Call::Ask)
+            // SAFETY: the buffer has the type the call fills.
+            && keeping_errno(|| unsafe { libc::prctl(libc::PR_GET_TSC, &raw mut state) }) == 0;
         if known && state != libc::PR_TSC_ENABLE {
             return;
         }
@@ -269,27 +276,44 @@ mod rseq {
 static KEY: AtomicUsize = AtomicUsize::new(0);
 static HOOK: AtomicUsize = AtomicUsize::new(0);
 
-/// Makes the key by which [`call_at_thread_exit`] has `hook` called. To be called once. False where the C library has
-/// no key left: threads then go without their hook.
-pub(crate) fn set_thread_exit_hook(hook: extern "C" fn()) -> bool {
-    let mut key: libc::pthread_key_t = 0;
+/// Makes `hook` what [`call_at_thread_exit`] has called. To be called once, before that.
+pub(crate) fn set_thread_exit_hook(hook: extern "C" fn()) {
     HOOK.store(hook as usize, Ordering::Relaxed);
-    // SAFETY: the buffer has the type the call fills; the destructor is a function of the program.
-    if keeping_errno(|| unsafe { libc::pthread_key_create(&raw mut key, Some(end_of_thread)) }) != 0 {
-        return false;
+    make_key();
+}
+
+/// The key's number plus one, made if there is none; 0 where the C library has none left.
+fn make_key() -> usize {
+    let mut key: libc::pthread_key_t = 0;
+    if fault::fails(Call::ThreadHook)
+        // SAFETY: the buffer has the type the call fills; the destructor is a function of the program.
+        || keeping_errno(|| unsafe { libc::pthread_key_create(&raw mut key, Some(end_of_thread)) }) != 0
+    {
+        return 0;
     }
-    KEY.store(key as usize + 1, Ordering::Release);
-    true
+    match KEY.compare_exchange(0, key as usize + 1, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => key as usize + 1,
+        Err(others) => {
+            // SAFETY: made above, and never used.
+            keeping_errno(|| unsafe { libc::pthread_key_delete(key) });
+            others
+        }
+    }
 }
 
 /// Has the hook called when the calling thread ends, among the destructors of thread-specific data, after those of C++'s
-/// and Rust's thread-local objects. May allocate, for late keys.
-pub(crate) fn call_at_thread_exit() {
-    let key = KEY.load(Ordering::Acquire);
-    if key != 0 {
+/// and Rust's thread-local objects. May allocate, for late keys. False where the C library has no key or no memory for
+/// it: the hook is not called.
+#[must_use]
+pub(crate) fn call_at_thread_exit() -> bool {
+    let key = match KEY.load(Ordering::Acquire) {
+        0 => make_key(),
+        key => key,
+    };
+    key != 0
+        && !fault::fails(Call::ThreadHook)
         // SAFETY: the key was made by `pthread_key_create` and is never deleted.
-        keeping_errno(|| unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, token_pointer(1)) });
-    }
+        && keeping_errno(|| unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, token_pointer(1)) }) == 0
 }
 
 extern "C" fn end_of_thread(_: *mut c_void) {
