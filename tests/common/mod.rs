@@ -27,6 +27,14 @@ pub trait Verbs: Send + 'static {
     /// # Safety
     /// The block is the caller's, with that layout, and not used any more.
     unsafe fn free(block: *mut u8, layout: Layout);
+    /// Bytes of the block that may be written.
+    ///
+    /// # Safety
+    /// The block is the caller's.
+    unsafe fn usable(block: *mut u8) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { homing::entry::usable_size(block) }
+    }
     /// What a block of that alignment is aligned to after `reallocate`.
     fn align_after_reallocate(align: usize) -> usize {
         align
@@ -152,7 +160,7 @@ impl<V: Verbs> Held<V> {
 
     fn usable_now(&self) -> usize {
         // SAFETY: the block is live.
-        unsafe { homing::entry::usable_size(self.start.as_ptr()) }
+        unsafe { V::usable(self.start.as_ptr()) }
     }
 
     /// Panics where the contents are not what was written, or the block is not as long as it was.
