@@ -6,36 +6,36 @@
 //!
 //! # When the kernel refuses
 //!
-//! Nothing that is live is lost, nothing that was freed is handed out as zero that is not, and what could not be done is
-//! tried again. `tests/refusals.rs` has every call refused, each in turn.
+//! Nothing that is live is lost, nothing is handed out as zero that is not, and what could not be done is tried again.
+//! `tests/refusals` has every call refused, each in turn.
 //!
 //! | call | when refused | what the user sees |
 //! |---|---|---|
-//! | `mmap` of the zone | half as much is asked for, down to 1 GiB; then every range has addresses of its own | slower frees |
-//! | `mmap` of other addresses | what waits at hand is given up, then the nearest other node is asked | null, `ENOMEM` |
-//! | `munmap` | the contents are dropped; asked again with every later reservation and trim, for 128 ranges at once | addresses held longer |
-//! | `mprotect` to make usable | of a mapping only what is needed is asked for, then as `mmap`; the addresses are free again | null, `ENOMEM` |
+//! | `mmap` of the zone | half as much is asked for, to 1 GiB; then ranges are reserved singly | slower frees |
+//! | `mmap` of other addresses | what waits at hand is given up, then another node is asked | null, `ENOMEM` |
+//! | `munmap` | contents are dropped; asked again at reservations and trims (for 128 ranges) | addresses held |
+//! | `mprotect` to make usable | of a mapping just what is needed is tried; then as `mmap` | null, `ENOMEM` |
 //! | `mprotect` to close | the range stays accessible, as zeros | nothing |
-//! | `madvise(MADV_DONTNEED)` of slots | they stay dirty: handed out again, cleared where zeros are wanted, and purged later | more resident memory |
-//! | `madvise(MADV_DONTNEED)` of granules | a new mapping in its place; if that is refused too, the granules are nobody's, and asked for again at every later granule taken or freed, and trim | more resident memory |
-//! | `madvise(MADV_DONTNEED)` of a shrunk block's end | the block keeps it | more resident memory |
-//! | `madvise(MADV_POPULATE_WRITE)` to obtain pages (`HOMING_POLICY=bind`) | what waits to be purged goes back, once more | null, `ENOMEM` |
-//! | `madvise(MADV_POPULATE_WRITE)` ahead of use | pages come one by one | slower first touches |
-//! | `madvise(MADV_NOHUGEPAGE)` | nothing | huge pages, where the system gives them unasked |
-//! | `mremap` | the block is copied; a new place that is gone is reserved again; where others have it, it is given up | a slower `realloc` |
-//! | `mbind` | first touch decides from then on; said once | [`Shortfalls::binding`](crate::Shortfalls) |
-//! | `getcpu` | the thread counts as one of the first node; said once | [`Shortfalls::tracking`](crate::Shortfalls) |
+//! | `MADV_DONTNEED`, slots | they stay dirty: cleared where zeros are wanted, purged later | more is resident |
+//! | `MADV_DONTNEED`, granules | `mmap` in their place; else kept apart, and tried again with others | more is resident |
+//! | `MADV_DONTNEED`, a block's end | the block keeps it | more is resident |
+//! | `MADV_POPULATE_WRITE`, strictly bound | all that waits is purged, and it is tried once more | null, `ENOMEM` |
+//! | `MADV_POPULATE_WRITE`, ahead of use | pages come one by one | slower first touches |
+//! | `MADV_NOHUGEPAGE` | nothing | huge pages, if they are given unasked |
+//! | `mremap` | the block is copied; a place that is gone is reserved again, if nobody has it | slower `realloc` |
+//! | `mbind` | first touch decides from then on | said; [`Shortfalls::binding`](crate::Shortfalls) |
+//! | `getcpu` | the thread counts as one of the first node | said; [`Shortfalls::tracking`](crate::Shortfalls) |
 //! | `move_pages` | pages are not looked for any more | [`Shortfalls::residence`](crate::Shortfalls) |
-//! | `get_mempolicy` | all nodes with memory count as allowed, first touch as the policy | as `mbind`, if they are not |
-//! | `open`, `read` | what the file tells is not known: the machine counts as one node, distances as equal | [`Shortfalls::distances_unknown`](crate::Shortfalls) |
-//! | `getrlimit` | no limit is assumed, and what it forbids refused later | as `mmap` |
+//! | `get_mempolicy` | all nodes count as allowed, and the thread's policy as first touch | as `mbind` |
+//! | `open`, `read` | what the file says is not known: one node, or all as far | [`Shortfalls`](crate::Shortfalls) |
+//! | `getrlimit` | no limit is assumed; what it forbids is refused later | as `mmap` |
 //! | `sysinfo`, `getrusage` | 0 | 0 in the figures |
-//! | `prctl(PR_GET_TSC)` | the processor's counter is read: kernels without the call do not forbid it | nothing |
-//! | `clock_gettime` | it is time: what waits is purged early | slower |
-//! | `futex` wait | the lock is tried again at once | a busy processor |
-//! | `pthread_key_create`, `pthread_setspecific` | the thread borrows an arena for each operation, and tries again each time | slower |
-//! | `pthread_atfork` | tried again by each new thread; until then a `fork` while others are inside can leave the child without memory | that |
-//! | `atexit` | tried again by each new thread | no summary, if none comes |
+//! | `prctl(PR_GET_TSC)` | the counter is read: kernels without the call forbid it to nobody | nothing |
+//! | `clock_gettime` | it counts as late: what waits is purged early | slower |
+//! | `futex`, to wait | the lock is tried again at once | a busy processor |
+//! | `pthread_key_create`, `pthread_setspecific` | each operation borrows an arena, and tries again | slower |
+//! | `pthread_atfork` | each new thread tries again | until then a child may find locks held for ever |
+//! | `atexit` | each new thread tries again | no summary, if none comes |
 //! | `write` of a message | nothing: there is nobody to tell | no message |
 //!
 //! Not in the table, since they cannot be refused: `getauxval`, `getpid`, `sched_getcpu` and `getcpu` through the vDSO;

@@ -1,8 +1,8 @@
 //! Fault injection (feature `fault-injection`): makes the kernel seem to refuse, so that tests can show that a refusal
 //! loses nothing. Without the feature every question is answered `false` at compile time.
 //!
-//! Every call that can be refused asks here first, but those of which `os` says why not. What becomes of a refusal stands
-//! there too.
+//! Every call that can be refused asks here first, but those of which `os` says why not. What becomes of a refusal
+//! stands there too.
 
 /// The kinds of call that can be made to fail, as bits of a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub enum Call {
 #[cfg(feature = "fault-injection")]
 pub const ALL: u32 = (1 << 17) - 1;
 
-/// Which calls fail of those whose kinds are in the mask, counted from 1 since [`inject`](self::inject).
+/// Which calls fail of those whose kinds are in the mask, counted from 1 since [`inject`].
 #[cfg(feature = "fault-injection")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
@@ -79,8 +79,8 @@ mod switch {
     /// [`When`], as its place there and its numbers. Written while `KINDS` is 0.
     static RULE: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
-    /// From now on, calls of the kinds in the mask are counted, and fail as `when` says. Threads that are in the middle of
-    /// a call may still go by what was said before.
+    /// From now on, calls of the kinds in the mask are counted, and fail as `when` says. Threads that are in the middle
+    /// of a call may still go by what was said before.
     pub fn inject(kinds: u32, when: When) {
         KINDS.store(0, Ordering::Release);
         let rule = match when {

@@ -1,6 +1,6 @@
-//! Every call of the allocator's to the kernel and the C library is refused: each in turn, every so-manieth, and at random,
-//! under threads that take, resize, hand on and free blocks of all kinds, come and go, trim, and fork. What must hold then
-//! stands in `settled`. The test's own memory comes from the system, so that the workload alone meets refusals.
+//! Every call of the allocator's to the kernel and the C library is refused: each in turn, every so-manieth, and at
+//! random, under threads that take, resize, hand on and free blocks of all kinds, come and go, trim, and fork. What must
+//! hold then stands in `settled`. The test's own memory comes from the system, so that the workload alone meets refusals.
 #![cfg(all(target_os = "linux", not(feature = "portable")))]
 
 #[path = "../common/mod.rs"]
@@ -133,8 +133,8 @@ const fn mask(calls: &[Call]) -> u32 {
     mask
 }
 
-/// What can be refused together without a place being lost: where the kernel makes room for moved pages, refuses, and then
-/// refuses to give the room back, it stays with whoever else has it by then.
+/// What can be refused together without a place being lost: where the kernel makes room for moved pages, refuses, and
+/// then refuses to give the room back, it stays with whoever else has it by then.
 const ANY: u32 = fault::ALL & !(Call::MoveAfterUnmap as u32);
 const ADDRESSES: u32 = mask(&[Call::Map, Call::Unmap]);
 const HOOKS: u32 = mask(&[Call::ThreadHook, Call::ProcessHook]);
@@ -189,6 +189,22 @@ fn refusals_at_random_lose_nothing() {
         assert!(calls > 0 && (refused > 0 || per_mille < 300), "none of {calls} calls was refused");
         settled(&before, &format!("refusals of {per_mille} calls of 1000, seed {seed}"));
     }
+}
+
+#[test]
+fn segments_that_cannot_be_committed_leave_no_granule_behind() {
+    let (_alone, before) = alone();
+    fault::inject(Call::Commit as u32, When::Every(1));
+    let mut blocks: Vec<_> = (0..400).map_while(|seed| Block::take(1 << 20, 8, seed)).collect();
+    assert!(blocks.len() < 400, "no segment was added though all are full");
+    (0..20).for_each(|seed| blocks.extend(Block::take(1 << 20, 8, seed)));
+    fault::stop();
+    // SAFETY: no other thread uses the allocator.
+    let audit = unsafe { homing::audit() }.unwrap_or_else(|error| panic!("{error}"));
+    assert!(audit.granules <= audit.segments, "granules are neither in use nor free: {audit:?}");
+    blocks.push(Block::take(1 << 20, 8, 1).expect("the kernel refuses no more"));
+    drop(blocks);
+    settled(&before, "segments that could not be committed");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::common::{Held, Numbers};
 
 pub type Block = Held<Direct>;
 
-/// A block of each kind: of slabs of one slot and of eight, runs, aligned ones, mappings, those of more than a granule, and
-/// those aligned to more than that.
+/// A block of each kind: of slabs of one slot and of eight, runs, aligned ones, mappings, those of more than a granule,
+/// and those aligned to more than that.
 pub const KINDS_OF_BLOCKS: [(usize, usize); 10] = [
     (1, 1),
     (100, 8),

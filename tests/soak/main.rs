@@ -1,9 +1,9 @@
-//! A soak: a mixed load for a stated time, under everything that can happen to an allocator at once. Threads come and go,
-//! hand blocks to each other, resize them, fork and trim, while the kernel refuses at random. Contents are checked always;
-//! whenever all is at rest, no more memory may be resident than after a warm-up of a fixed amount of work.
+//! A soak: a mixed load for a stated time, under everything that can happen to an allocator at once. Threads come and
+//! go, hand blocks to each other, resize them, fork and trim, while the kernel refuses at random. Contents are checked
+//! always; at the end, when all is at rest, no more memory may be resident than after a warm-up of a fixed amount of work.
 //!
-//! `ci/soak` runs it for long, with this crate as the program's allocator and under the shared object. Without arguments it
-//! takes a few seconds, so that it stays in order.
+//! `ci/soak` runs it for long, with this crate as the program's allocator and under the shared object. Without arguments
+//! it takes a few seconds, so that it stays in order.
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[path = "../common/mod.rs"]

@@ -27,7 +27,8 @@ fn refuse(what: &str) -> ! {
     exit(2);
 }
 
-/// Reads them; begins the program anew where it is to have the other allocator, which it has from its first allocation on.
+/// Reads them; begins the program anew where it is to have the other allocator, as it has one from its first allocation
+/// on.
 pub fn read() -> Options {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let seconds = if words.first().is_some_and(|word| OWN.contains(&&word[..])) {

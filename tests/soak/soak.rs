@@ -1,5 +1,5 @@
-//! The course of it: a warm-up, rounds of work in which the kernel refuses now and then, and rests in which what is resident
-//! is held against what was after the warm-up.
+//! The course of it: a warm-up, rounds of work in which the kernel refuses now and then, and rests in which what is
+//! resident is held against what was after the warm-up.
 
 use std::process::exit;
 use std::sync::atomic::{AtomicU64, Ordering};

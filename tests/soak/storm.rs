@@ -1,5 +1,5 @@
-//! Times in which the kernel refuses: by limits that the process sets itself, and by fault injection where it is built in.
-//! Nothing here allocates while a storm is on.
+//! Times in which the kernel refuses: by limits that the process sets itself, and by fault injection where it is built
+//! in. Nothing here allocates while a storm is on.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Storm {
             #[cfg(feature = "fault-injection")]
             Storm::Faults { seed, per_mille } => {
                 use homing::fault::{self, Call, When};
-                // A place that the kernel has made room at, refused, and will not give back is lost: see the library's `os`.
+                // A place that the kernel made room at, refused, and will not give back is lost: see the library's `os`.
                 fault::inject(fault::ALL & !(Call::MoveAfterUnmap as u32), When::Random { seed, per_mille });
                 std::thread::sleep(time);
                 count.calls_refused += fault::stop().1;

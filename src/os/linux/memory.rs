@@ -329,8 +329,8 @@ fn reserve_again(start: NonNull<u8>, size: usize) -> bool {
     unsafe { libc::mmap(start.as_ptr().cast(), size, libc::PROT_NONE, flags, -1, 0) == start.as_ptr().cast() }
 }
 
-/// A word at a place that is to be moved to, by which the place is known again: whether it is still there is asked of the
-/// kernel, since reading what may be gone would end the process.
+/// A word at a place that is to be moved to, by which the place is known again: whether it is still there is asked of
+/// the kernel, since reading what may be gone would end the process.
 struct Mark(NonNull<u32>);
 
 impl Mark {
@@ -346,7 +346,8 @@ impl Mark {
         Mark(place)
     }
 
-    /// Whether the word can be read and is what was put there (futex(2): only then does the wait begin, and end at once).
+    /// Whether the word can be read and is what was put there (futex(2): only then does the wait begin, and end at
+    /// once).
     fn is_there(&self) -> bool {
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;

@@ -170,8 +170,8 @@ pub(crate) fn abort() -> ! {
     unsafe { libc::abort() }
 }
 
-/// Has `prepare` called before every `fork`, and `parent` and `child` after it. May allocate. False where the C library has
-/// no room for it.
+/// Has `prepare` called before every `fork`, and `parent` and `child` after it. May allocate. False where the C library
+/// has no room for it.
 #[must_use]
 pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> bool {
     unsafe extern "C" {
@@ -186,8 +186,8 @@ pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: 
         && keeping_errno(|| unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) }) == 0
 }
 
-/// Has `hook` called when the process exits by `exit` or a return from `main`. May allocate. False where the C library has
-/// no room for it.
+/// Has `hook` called when the process exits by `exit` or a return from `main`. May allocate. False where the C library
+/// has no room for it.
 #[must_use]
 pub(crate) fn at_exit(hook: extern "C" fn()) -> bool {
     // SAFETY: the hook is a plain function of the program.
