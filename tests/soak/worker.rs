@@ -158,7 +158,7 @@ impl Worker {
         if child == 0 {
             // A child that hangs ends so, and its parent sees it.
             // SAFETY: no preconditions.
-            unsafe { libc::alarm(120) };
+            unsafe { libc::alarm(60) };
             for _ in 0..500 {
                 let at = self.numbers.below(PLACES);
                 match self.numbers.below(3) {
