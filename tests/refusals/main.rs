@@ -227,20 +227,3 @@ fn threads_whose_end_cannot_be_hooked_lose_no_arena() {
     assert!(homing::stats().arenas <= arenas + 2, "{arenas} arenas before, {:?} after", homing::stats());
     settled(&before, "100 threads without a hook");
 }
-
-#[test]
-fn pages_that_a_kernel_will_not_move_across_mappings_leave_no_granule_behind() {
-    let (_alone, before) = alone();
-    for round in 0..10 {
-        // Used and freed, so that to the kernel it is another mapping than what grows over it then.
-        let mut growing = Block::take(3 << 20, 8, round).expect("there is memory for it");
-        let follower = Block::take(5 << 20, 8, round).expect("there is memory for it");
-        drop(follower);
-        homing::entry::trim();
-        assert!(growing.resize(40 << 20));
-        let in_the_way = Block::take(4 << 20, 8, round).expect("there is memory for it");
-        assert!(growing.resize(70 << 20));
-        drop((growing, in_the_way));
-    }
-    settled(&before, "moves of pages across mappings");
-}
