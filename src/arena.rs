@@ -197,11 +197,11 @@ impl Arena {
     fn has_free(&self, slab: Slab, block: NonNull<u8>) -> bool {
         let mut is_free = false;
         slab.each_local(&mut |free| is_free |= free.pointer() == block);
-        let index = slab.class().index();
-        if self.current[index].get() != Some(slab) {
+        let class = slab.class();
+        if self.current[class].get() != Some(slab) {
             return is_free;
         }
-        let lists = [self.fast[index].get(), self.checked[index].get()];
+        let lists = [self.fast[class].get(), self.checked[class].get()];
         is_free
             || lists
                 .into_iter()
