@@ -1,5 +1,6 @@
 //! Fault injection (feature `fault-injection`): makes the kernel seem to refuse, so that tests can show that a refusal
-//! loses nothing. Without the feature every question is answered `false` at compile time.
+//! loses nothing; and makes a thread stand still inside a lock, so that they can show that a `fork` waits for it. Without
+//! the feature every question is answered `false`, and nobody stands still, at compile time.
 //!
 //! Every call that can be refused asks here first, but those of which `os` says why not. What becomes of a refusal
 //! stands there too.
@@ -131,6 +132,86 @@ mod switch {
         number ^ number >> 33
     }
 }
+
+/// A thread that stands still inside a lock until another one waits for it.
+#[cfg(feature = "fault-injection")]
+mod standstill {
+    use crate::os;
+    use crate::sync::{AtomicBool, AtomicUsize, Backoff, Ordering};
+
+    /// The thread that is to stand still, by its token; 0 for none.
+    static THREAD: AtomicUsize = AtomicUsize::new(0);
+    /// How many locks that thread takes first.
+    static LOCKS_BEFORE: AtomicUsize = AtomicUsize::new(0);
+    /// The address of the lock that it stands in, and of the one that it stood in last.
+    static STANDS_IN: AtomicUsize = AtomicUsize::new(0);
+    static STOOD_IN: AtomicUsize = AtomicUsize::new(0);
+    /// Whether somebody sleeps on a lock that it holds.
+    static AWAITED: AtomicBool = AtomicBool::new(false);
+    static RELEASED: AtomicBool = AtomicBool::new(false);
+
+    /// Has the calling thread stand still inside a lock: the next one it takes, or a later one by so many. It goes on when
+    /// another thread sleeps on that lock, or on another that it holds, or after [`release`].
+    pub fn stand_still_after(locks: usize) {
+        AWAITED.store(false, Ordering::Relaxed);
+        RELEASED.store(false, Ordering::Relaxed);
+        LOCKS_BEFORE.store(locks, Ordering::Relaxed);
+        THREAD.store(os::thread_token(), Ordering::Release);
+    }
+
+    /// Lets the thread go on, takes back what it was told if it has not come that far, and forgets where it stood.
+    pub fn release() {
+        THREAD.store(0, Ordering::Relaxed);
+        STOOD_IN.store(0, Ordering::Relaxed);
+        RELEASED.store(true, Ordering::Release);
+    }
+
+    /// The address of the lock inside which a thread stands still now, or goes on from there.
+    pub fn stands_in() -> Option<usize> {
+        Some(STANDS_IN.load(Ordering::Acquire)).filter(|lock| *lock != 0)
+    }
+
+    /// The address of the lock inside which the thread has come to stand still.
+    pub fn stood_in() -> Option<usize> {
+        Some(STOOD_IN.load(Ordering::Acquire)).filter(|lock| *lock != 0)
+    }
+
+    /// Whether another thread came to sleep on a lock of the thread that stood still.
+    pub fn was_awaited() -> bool {
+        AWAITED.load(Ordering::Acquire)
+    }
+
+    /// The calling thread has taken a lock.
+    pub(crate) fn took(lock: usize) {
+        if THREAD.load(Ordering::Relaxed) != os::thread_token() || LOCKS_BEFORE.fetch_sub(1, Ordering::Relaxed) != 0 {
+            return;
+        }
+        STOOD_IN.store(lock, Ordering::Release);
+        STANDS_IN.store(lock, Ordering::Release);
+        let backoff = Backoff::new();
+        while !AWAITED.load(Ordering::Acquire) && !RELEASED.load(Ordering::Acquire) {
+            backoff.wait();
+        }
+        THREAD.store(0, Ordering::Relaxed);
+    }
+
+    /// The calling thread is about to free a lock.
+    pub(crate) fn leaves(lock: usize) {
+        let _ = STANDS_IN.compare_exchange(lock, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// The calling thread is about to sleep until a lock is free that the thread of that token holds.
+    pub(crate) fn sleeps_on(holder: usize) {
+        if holder != 0 && holder == THREAD.load(Ordering::Relaxed) && STANDS_IN.load(Ordering::Acquire) != 0 {
+            AWAITED.store(true, Ordering::Release);
+        }
+    }
+}
+#[cfg(feature = "fault-injection")]
+pub(crate) use standstill::{leaves, sleeps_on, took};
+#[cfg(feature = "fault-injection")]
+pub use standstill::{release, stand_still_after, stands_in, stood_in, was_awaited};
+
 #[cfg(feature = "fault-injection")]
 pub(crate) use switch::fails;
 #[cfg(feature = "fault-injection")]
@@ -142,3 +223,15 @@ pub use switch::{inject, stop};
 pub(crate) fn fails(_: Call) -> bool {
     false
 }
+
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub(crate) fn took(_: usize) {}
+
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub(crate) fn leaves(_: usize) {}
+
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub(crate) fn sleeps_on(_: usize) {}

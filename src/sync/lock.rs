@@ -48,6 +48,7 @@ impl Lock {
             self.lock_contended();
         }
         self.holder.store(thread_token(), Ordering::Relaxed);
+        took(self.address());
         Guard(self)
     }
 
@@ -64,6 +65,12 @@ impl Lock {
     #[inline]
     pub(crate) fn is_mine(&self) -> bool {
         self.is_held_by_me() && self.forking.load(Ordering::Relaxed) == 0
+    }
+
+    /// What tests know the lock by.
+    #[inline]
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
     }
 
     #[inline]
@@ -89,11 +96,13 @@ impl Lock {
             relax();
         }
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            sleeps_on(self.holder.load(Ordering::Relaxed));
             wait(&self.word, CONTENDED);
         }
     }
 
     fn unlock(&self) {
+        leaves(self.address());
         self.holder.store(0, Ordering::Relaxed);
         if self.word.swap(FREE, Ordering::Release) == CONTENDED {
             wake_one(&self.word);
@@ -144,6 +153,7 @@ mod platform {
     use super::AtomicU32;
 
     pub(super) const SPINS: u32 = 100;
+    pub(super) use crate::os::fault::{leaves, sleeps_on, took};
     pub(super) use crate::os::{relax, thread_token};
 
     pub(super) fn wait(word: &AtomicU32, expected: u32) {
@@ -181,8 +191,12 @@ mod platform {
     }
 
     pub(super) fn wake_one(_: &AtomicU32) {}
+
+    pub(super) fn took(_: usize) {}
+    pub(super) fn leaves(_: usize) {}
+    pub(super) fn sleeps_on(_: usize) {}
 }
-use platform::{SPINS, relax, thread_token, wait, wake_one};
+use platform::{SPINS, leaves, relax, sleeps_on, thread_token, took, wait, wake_one};
 
 #[cfg(all(test, loom))]
 mod loom_models {
