@@ -4,8 +4,13 @@
 //! Where there is no memory, `operator new` calls the new-handler and tries again for as long as there is one, then
 //! throws `std::bad_alloc`; the nothrow forms give null. Handler and throw are libstdc++'s, found by weak references: a
 //! program without it cannot ask for either.
+//!
+//! A program may replace some of the forms, `operator new(size_t)` and `operator delete(void*)` at the least. By the
+//! standard the others lead to those: where there is a replacement, the forms here do so, too. It is looked for when this
+//! object is loaded; programs without one pay for a byte that is compared.
 
 use core::ffi::c_void;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use homing::entry;
 
@@ -45,6 +50,96 @@ macro_rules! weak {
     }};
 }
 
+/// The function by which the process knows one of this object's names: its own, or one that comes before it.
+macro_rules! bound {
+    ($name:ident, $type:ty) => {{
+        let address: usize;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: loads the symbol's address from the global offset table.
+        unsafe {
+            core::arch::asm!(
+                "mov {}, qword ptr [rip + {name}@GOTPCREL]",
+                out(reg) address, name = sym $name, options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!(
+                "adrp {0}, :got:{name}",
+                "ldr {0}, [{0}, :got_lo12:{name}]",
+                out(reg) address, name = sym $name, options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        // SAFETY: a function of that symbol's type.
+        unsafe { core::mem::transmute::<usize, $type>(address) }
+    }};
+}
+
+/// Whether the program has forms of its own, to which the others lead. Written once, when this object is loaded.
+static REPLACED: AtomicBool = AtomicBool::new(false);
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOOK: extern "C" fn() = look_for_replacements;
+
+/// The forms that others lead to may be the program's, or those of a library that comes before this object. Where this
+/// object was loaded late, for some only, they are the C++ runtime's: that is no replacement.
+extern "C" fn look_for_replacements() {
+    let forms = [
+        bound!(_Znwm, usize),
+        bound!(_Znam, usize),
+        bound!(_ZdlPv, usize),
+        bound!(_ZdaPv, usize),
+        bound!(_ZnwmSt11align_val_t, usize),
+        bound!(_ZnamSt11align_val_t, usize),
+        bound!(_ZdlPvSt11align_val_t, usize),
+        bound!(_ZdaPvSt11align_val_t, usize),
+    ];
+    let others = || forms.into_iter().filter(|form| !is_in_this_object(*form));
+    if others().next().is_some() {
+        let runtime = weak!("_ZSt15get_new_handlerv", Handler).and_then(|get| object_of(get as usize));
+        let is_replacement = |form| object_of(form) != runtime;
+        REPLACED.store(others().any(is_replacement), Ordering::Relaxed);
+    }
+}
+
+#[inline]
+fn is_replaced() -> bool {
+    REPLACED.load(Ordering::Relaxed)
+}
+
+fn is_in_this_object(address: usize) -> bool {
+    let (start, end): (usize, usize);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: takes the addresses of two symbols that the linker defines in each object (GNU ld's manual, "PROVIDE_HIDDEN").
+    unsafe {
+        core::arch::asm!(
+            ".hidden __ehdr_start", ".hidden _end", "lea {}, [rip + __ehdr_start]", "lea {}, [rip + _end]",
+            out(reg) start, out(reg) end, options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        core::arch::asm!(
+            ".hidden __ehdr_start", ".hidden _end",
+            "adrp {0}, __ehdr_start", "add {0}, {0}, :lo12:__ehdr_start", "adrp {1}, _end", "add {1}, {1}, :lo12:_end",
+            out(reg) start, out(reg) end, options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    (start..end).contains(&address)
+}
+
+/// Where the object begins that the address lies in.
+fn object_of(address: usize) -> Option<usize> {
+    let mut info = core::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: any address may be asked for; the buffer has the type that the call fills.
+    let found = unsafe { libc::dladdr(core::ptr::without_provenance(address), info.as_mut_ptr()) } != 0;
+    // SAFETY: zero bytes are valid, and so is what the call has filled in.
+    found.then(|| unsafe { info.assume_init() }.dli_fbase.addr())
+}
+
 /// Calls the program's new-handler, which may throw; false where it has none.
 fn call_new_handler() -> bool {
     let get = weak!("_ZSt15get_new_handlerv", unsafe extern "C" fn() -> Option<Handler>);
@@ -81,12 +176,18 @@ extern "C-unwind" fn with_handler_or_throw(allocate: impl Fn() -> *mut u8) -> *m
     block
 }
 
+/// Each form with what serves it, what is done where that fails, and, but for those that others lead to, what it is where
+/// the program has forms of its own.
 macro_rules! operator_new {
-    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) = $allocate:expr, $on_failure:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) =
+        $allocate:expr, $on_failure:expr $(, replaced: $replaced:expr)?;)*) => {
         $($(#[$doc])*
         #[unsafe(no_mangle)]
         #[allow(non_snake_case)]
         pub extern "C-unwind" fn $name($($argument: $type),*) -> *mut c_void {
+            $(if is_replaced() {
+                return $replaced;
+            })?
             let block = $allocate;
             if block.is_null() {
                 return ($on_failure)(move || $allocate);
@@ -94,6 +195,25 @@ macro_rules! operator_new {
             block.cast()
         })*
     };
+}
+
+type New = unsafe extern "C-unwind" fn(usize) -> *mut c_void;
+type AlignedNew = unsafe extern "C-unwind" fn(usize, usize) -> *mut c_void;
+type Delete = unsafe extern "C" fn(*mut c_void);
+type AlignedDelete = unsafe extern "C" fn(*mut c_void, usize);
+
+#[cold]
+extern "C-unwind" fn replaced_new(size: usize) -> *mut c_void {
+    let new = bound!(_Znwm, New);
+    // SAFETY: `operator new(size_t)` has no preconditions.
+    unsafe { new(size) }
+}
+
+#[cold]
+extern "C-unwind" fn replaced_aligned_new(size: usize, align: usize) -> *mut c_void {
+    let new = bound!(_ZnwmSt11align_val_t, AlignedNew);
+    // SAFETY: `operator new(size_t, align_val_t)`, with an alignment that the caller has chosen.
+    unsafe { new(size, align) }
 }
 
 /// `operator new` promises the alignment asked for, or the ordinary one if that is more.
@@ -112,7 +232,7 @@ macro_rules! next {
 }
 
 /// A nothrow form has the new-handler called, and gives null where it throws. libstdc++'s own does that: it calls the
-/// throwing form, which is this object's, and catches, which cannot be done here.
+/// throwing form, this object's or the program's, and catches, which cannot be done here.
 #[cold]
 fn nothrow_again(size: usize, array: bool) -> *mut c_void {
     type New = unsafe extern "C" fn(usize, &NoThrow) -> *mut c_void;
@@ -137,23 +257,30 @@ operator_new! {
     /// `operator new(size_t)`.
     _Znwm(size: usize) = entry::malloc(size), with_handler_or_throw;
     /// `operator new[](size_t)`.
-    _Znam(size: usize) = entry::malloc(size), with_handler_or_throw;
+    _Znam(size: usize) = entry::malloc(size), with_handler_or_throw, replaced: replaced_new(size);
     /// `operator new(size_t, align_val_t)`.
     _ZnwmSt11align_val_t(size: usize, align: usize) = aligned(size, align), with_handler_or_throw;
     /// `operator new[](size_t, align_val_t)`.
-    _ZnamSt11align_val_t(size: usize, align: usize) = aligned(size, align), with_handler_or_throw;
+    _ZnamSt11align_val_t(size: usize, align: usize) = aligned(size, align), with_handler_or_throw,
+        replaced: replaced_aligned_new(size, align);
     /// `operator new(size_t, nothrow_t const&)`.
-    _ZnwmRKSt9nothrow_t(size: usize, _nothrow: &NoThrow) = entry::malloc(size), (|_| nothrow_again(size, false));
+    _ZnwmRKSt9nothrow_t(size: usize, _nothrow: &NoThrow) = entry::malloc(size), (|_| nothrow_again(size, false)),
+        replaced: nothrow_again(size, false);
     /// `operator new[](size_t, nothrow_t const&)`.
-    _ZnamRKSt9nothrow_t(size: usize, _nothrow: &NoThrow) = entry::malloc(size), (|_| nothrow_again(size, true));
+    _ZnamRKSt9nothrow_t(size: usize, _nothrow: &NoThrow) = entry::malloc(size), (|_| nothrow_again(size, true)),
+        replaced: nothrow_again(size, true);
     /// `operator new(size_t, align_val_t, nothrow_t const&)`.
-    _ZnwmSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: &NoThrow) = aligned(size, align), (|_| nothrow_aligned_again(size, align, false));
+    _ZnwmSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: &NoThrow) = aligned(size, align),
+        (|_| nothrow_aligned_again(size, align, false)), replaced: nothrow_aligned_again(size, align, false);
     /// `operator new[](size_t, align_val_t, nothrow_t const&)`.
-    _ZnamSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: &NoThrow) = aligned(size, align), (|_| nothrow_aligned_again(size, align, true));
+    _ZnamSt11align_val_tRKSt9nothrow_t(size: usize, align: usize, _nothrow: &NoThrow) = aligned(size, align),
+        (|_| nothrow_aligned_again(size, align, true)), replaced: nothrow_aligned_again(size, align, true);
 }
 
+/// Each form and, but for those that others lead to, the one that it leads to where the program has forms of its own.
 macro_rules! operator_delete {
-    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) = $free:ident($($told:ident),*);)*) => {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) = $free:ident($($told:ident),*)
+        $(, replaced: $replaced:ident as $form:ty $(, $align:ident)?)?;)*) => {
         $($(#[$doc])*
         ///
         /// # Safety
@@ -161,6 +288,11 @@ macro_rules! operator_delete {
         #[unsafe(no_mangle)]
         #[allow(non_snake_case)]
         pub unsafe extern "C" fn $name(block: *mut c_void, $($argument: $type),*) {
+            $(if is_replaced() {
+                let delete = bound!($replaced, $form);
+                // SAFETY: the caller's promise.
+                return unsafe { delete(block $(, $align)?) };
+            })?
             // SAFETY: the caller's promise.
             unsafe { entry::$free(block.cast(), $($told),*) };
         })*
@@ -171,25 +303,30 @@ operator_delete! {
     /// `operator delete(void*)`.
     _ZdlPv() = free();
     /// `operator delete[](void*)`.
-    _ZdaPv() = free();
+    _ZdaPv() = free(), replaced: _ZdlPv as Delete;
     /// `operator delete(void*, nothrow_t const&)`.
-    _ZdlPvRKSt9nothrow_t(_nothrow: &NoThrow) = free();
+    _ZdlPvRKSt9nothrow_t(_nothrow: &NoThrow) = free(), replaced: _ZdlPv as Delete;
     /// `operator delete[](void*, nothrow_t const&)`.
-    _ZdaPvRKSt9nothrow_t(_nothrow: &NoThrow) = free();
+    _ZdaPvRKSt9nothrow_t(_nothrow: &NoThrow) = free(), replaced: _ZdaPv as Delete;
     /// `operator delete(void*, size_t)`.
-    _ZdlPvm(size: usize) = free_sized(size);
+    _ZdlPvm(size: usize) = free_sized(size), replaced: _ZdlPv as Delete;
     /// `operator delete[](void*, size_t)`.
-    _ZdaPvm(size: usize) = free_sized(size);
+    _ZdaPvm(size: usize) = free_sized(size), replaced: _ZdaPv as Delete;
     /// `operator delete(void*, align_val_t)`.
     _ZdlPvSt11align_val_t(align: usize) = free_aligned(align);
     /// `operator delete[](void*, align_val_t)`.
-    _ZdaPvSt11align_val_t(align: usize) = free_aligned(align);
+    _ZdaPvSt11align_val_t(align: usize) = free_aligned(align),
+        replaced: _ZdlPvSt11align_val_t as AlignedDelete, align;
     /// `operator delete(void*, size_t, align_val_t)`.
-    _ZdlPvmSt11align_val_t(size: usize, align: usize) = free_aligned_sized(align, size);
+    _ZdlPvmSt11align_val_t(size: usize, align: usize) = free_aligned_sized(align, size),
+        replaced: _ZdlPvSt11align_val_t as AlignedDelete, align;
     /// `operator delete[](void*, size_t, align_val_t)`.
-    _ZdaPvmSt11align_val_t(size: usize, align: usize) = free_aligned_sized(align, size);
+    _ZdaPvmSt11align_val_t(size: usize, align: usize) = free_aligned_sized(align, size),
+        replaced: _ZdaPvSt11align_val_t as AlignedDelete, align;
     /// `operator delete(void*, align_val_t, nothrow_t const&)`.
-    _ZdlPvSt11align_val_tRKSt9nothrow_t(align: usize, _nothrow: &NoThrow) = free_aligned(align);
+    _ZdlPvSt11align_val_tRKSt9nothrow_t(align: usize, _nothrow: &NoThrow) = free_aligned(align),
+        replaced: _ZdlPvSt11align_val_t as AlignedDelete, align;
     /// `operator delete[](void*, align_val_t, nothrow_t const&)`.
-    _ZdaPvSt11align_val_tRKSt9nothrow_t(align: usize, _nothrow: &NoThrow) = free_aligned(align);
+    _ZdaPvSt11align_val_tRKSt9nothrow_t(align: usize, _nothrow: &NoThrow) = free_aligned(align),
+        replaced: _ZdaPvSt11align_val_t as AlignedDelete, align;
 }
