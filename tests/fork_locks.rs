@@ -1,4 +1,4 @@
-//! A fork while another thread is inside one of the allocator's locks: each lock, wherever it is taken. The thread inside
+//! A fork while another thread is inside one of the allocator's locks: each lock, wherever it is taken. The one inside
 //! stands still until the forking thread sleeps on a lock of its, so nothing here depends on who is quicker.
 #![cfg(all(target_os = "linux", not(feature = "portable")))]
 
@@ -67,8 +67,8 @@ fn live_as_child(inherited: Vec<Block>) -> i32 {
 
 const CHILD_IS_WELL: i32 = 42;
 
-/// Forks; gives the child's exit status, or the signal that ended it as a negative number. A child that hangs is ended by
-/// `SIGALRM`.
+/// Forks; gives the child's exit status, or the signal that ended it as a negative number. A child that hangs is ended
+/// by `SIGALRM`.
 fn fork(inherited: Vec<Block>) -> i32 {
     // SAFETY: the child calls the allocator, whose locks are what this is about, starts a thread, and ends by `_exit`.
     let child = unsafe { libc::fork() };

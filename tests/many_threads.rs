@@ -1,5 +1,5 @@
-//! Thousands of threads with objects of their own, one after another and all at once: what they held comes back, and the
-//! allocator's own data agree afterwards.
+//! Thousands of threads with objects of their own, one after another and all at once: what they held comes back, and
+//! the allocator's own data agree afterwards.
 #![cfg(all(target_os = "linux", not(feature = "portable")))]
 
 mod common;

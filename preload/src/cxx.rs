@@ -6,8 +6,8 @@
 //! program without it cannot ask for either.
 //!
 //! A program may replace some of the forms, `operator new(size_t)` and `operator delete(void*)` at the least. By the
-//! standard the others lead to those: where there is a replacement, the forms here do so, too. It is looked for when this
-//! object is loaded; programs without one pay for a byte that is compared.
+//! standard the others lead to those: where there is a replacement, the forms here do so, too. It is looked for when
+//! this object is loaded; programs without one pay for a byte that is compared.
 
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -50,9 +50,9 @@ macro_rules! weak {
     }};
 }
 
-/// The function by which the process knows one of this object's names: its own, or one that comes before it.
-macro_rules! bound {
-    ($name:ident, $type:ty) => {{
+/// The address of what the process knows by one of this object's names: its own function, or one that comes before it.
+macro_rules! address_of_bound {
+    ($name:ident) => {{
         let address: usize;
         #[cfg(target_arch = "x86_64")]
         // SAFETY: loads the symbol's address from the global offset table.
@@ -71,6 +71,14 @@ macro_rules! bound {
                 out(reg) address, name = sym $name, options(pure, readonly, nostack, preserves_flags)
             );
         }
+        address
+    }};
+}
+
+/// That function itself.
+macro_rules! bound {
+    ($name:ident, $type:ty) => {{
+        let address = address_of_bound!($name);
         // SAFETY: a function of that symbol's type.
         unsafe { core::mem::transmute::<usize, $type>(address) }
     }};
@@ -87,14 +95,14 @@ static LOOK: extern "C" fn() = look_for_replacements;
 /// object was loaded late, for some only, they are the C++ runtime's: that is no replacement.
 extern "C" fn look_for_replacements() {
     let forms = [
-        bound!(_Znwm, usize),
-        bound!(_Znam, usize),
-        bound!(_ZdlPv, usize),
-        bound!(_ZdaPv, usize),
-        bound!(_ZnwmSt11align_val_t, usize),
-        bound!(_ZnamSt11align_val_t, usize),
-        bound!(_ZdlPvSt11align_val_t, usize),
-        bound!(_ZdaPvSt11align_val_t, usize),
+        address_of_bound!(_Znwm),
+        address_of_bound!(_Znam),
+        address_of_bound!(_ZdlPv),
+        address_of_bound!(_ZdaPv),
+        address_of_bound!(_ZnwmSt11align_val_t),
+        address_of_bound!(_ZnamSt11align_val_t),
+        address_of_bound!(_ZdlPvSt11align_val_t),
+        address_of_bound!(_ZdaPvSt11align_val_t),
     ];
     let others = || forms.into_iter().filter(|form| !is_in_this_object(*form));
     if others().next().is_some() {
@@ -112,7 +120,8 @@ fn is_replaced() -> bool {
 fn is_in_this_object(address: usize) -> bool {
     let (start, end): (usize, usize);
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: takes the addresses of two symbols that the linker defines in each object (GNU ld's manual, "PROVIDE_HIDDEN").
+    // SAFETY: takes the addresses of two symbols that the linker defines in each object (GNU ld's manual,
+    // "PROVIDE_HIDDEN").
     unsafe {
         core::arch::asm!(
             ".hidden __ehdr_start", ".hidden _end", "lea {}, [rip + __ehdr_start]", "lea {}, [rip + _end]",
@@ -176,8 +185,8 @@ extern "C-unwind" fn with_handler_or_throw(allocate: impl Fn() -> *mut u8) -> *m
     block
 }
 
-/// Each form with what serves it, what is done where that fails, and, but for those that others lead to, what it is where
-/// the program has forms of its own.
+/// Each form with what serves it, what is done where that fails, and, but for those that others lead to, what it is
+/// where the program has forms of its own.
 macro_rules! operator_new {
     ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) =
         $allocate:expr, $on_failure:expr $(, replaced: $replaced:expr)?;)*) => {

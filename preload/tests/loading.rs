@@ -1,5 +1,5 @@
-//! The ways in which the shared object comes into a process, and what it meets there: other allocators, a second copy of
-//! itself, libraries that were bound to another malloc.
+//! The ways in which the shared object comes into a process, and what it meets there: other allocators, a second copy
+//! of itself, libraries that were bound to another malloc.
 
 mod support;
 

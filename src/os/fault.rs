@@ -150,8 +150,8 @@ mod standstill {
     static AWAITED: AtomicBool = AtomicBool::new(false);
     static RELEASED: AtomicBool = AtomicBool::new(false);
 
-    /// Has the calling thread stand still inside a lock: the next one it takes, or a later one by so many. It goes on when
-    /// another thread sleeps on that lock, or on another that it holds, or after [`release`].
+    /// Has the calling thread stand still inside a lock: the next one it takes, or a later one by so many. It goes on
+    /// when another thread sleeps on that lock, or on another that it holds, or after [`release`].
     pub fn stand_still_after(locks: usize) {
         AWAITED.store(false, Ordering::Relaxed);
         RELEASED.store(false, Ordering::Relaxed);

@@ -17,7 +17,8 @@
 #define MIB ((size_t)1 << 20)
 #define UNUSED __attribute__((unused))
 
-/* A block, full of its seed: whole, or at its ends and once in 64 KiB if it is large. What describes it is a block, too. */
+/* A block, full of its seed: whole, or at its ends and once in 64 KiB if it is large. What describes it is a block,
+ * too. */
 struct held {
     size_t size;
     unsigned char seed;

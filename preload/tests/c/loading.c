@@ -213,8 +213,8 @@ static void second_namespace(const char *library) {
     live();
 }
 
-/* Loads the libraries of the folder with that name by their numbers, from one on, until there is no room for their storage;
- * gives how many there are then. */
+/* Loads the libraries of the folder with that name by their numbers, from one on, until there is no room for their
+ * storage; gives how many there are then. */
 enum { MOST = 64 };
 static void *numbered[MOST];
 
@@ -252,7 +252,8 @@ int main(int count, char **words) {
     else if (!strcmp(what, "mix") && count == 4) mix(words[2], words[3]);
     else if (!strcmp(what, "namespace") && count == 3) second_namespace(words[2]);
     else if (!strcmp(what, "count-large") && count == 3) printf("loaded=%d\n", load_numbered(words[2], "large", 0));
-    else if (!strcmp(what, "little-storage") && count == 5) load_with_little_storage(words[2], words[3], atoi(words[4]));
+    else if (!strcmp(what, "little-storage") && count == 5)
+        load_with_little_storage(words[2], words[3], atoi(words[4]));
     else return 9;
     return failures != 0;
 }

@@ -1,5 +1,5 @@
-/* An allocator of a program's or a library's own, in C and C++, which knows its blocks: whatever else it is handed ends the process with
- * the status 8. */
+/* An allocator of a program's or a library's own, in C and C++, which knows its blocks: whatever else it is handed
+ * ends the process with the status 8. */
 #ifndef OWN_ALLOCATOR_H
 #define OWN_ALLOCATOR_H
 
@@ -36,7 +36,8 @@ static void own_say_and_end(const char *text) {
 }
 
 static struct own_header *own_header_of(void *block) {
-    if ((char *)block < own_pool || (char *)block >= own_pool + own_used) own_say_and_end("not the own allocator's block\n");
+    int is_own = (char *)block >= own_pool && (char *)block < own_pool + own_used;
+    if (!is_own) own_say_and_end("not the own allocator's block\n");
     return (struct own_header *)block - 1;
 }
 

@@ -1,5 +1,5 @@
-// A program that replaces two operators, as was the custom before C++14; by the standard (17.6.3 [new.delete]) all other
-// forms lead to them. See loading.rs.
+// A program that replaces two operators, as was the custom before C++14; by the standard ([new.delete]) all other forms
+// lead to them. See loading.rs.
 #include <cstdlib>
 #include <list>
 #include <map>
@@ -33,9 +33,15 @@ template <class Make, class Free>
 void check(const char *what, Make make, Free free) {
     long served = own_served, live = own_live;
     auto *block = make();
-    if (own_served != served + 1) std::fprintf(stderr, "%s is not served by the program's operator new\n", what), failures++;
+    if (own_served != served + 1) {
+        std::fprintf(stderr, "%s is not served by the program's operator new\n", what);
+        failures++;
+    }
     free(block);
-    if (own_live != live) std::fprintf(stderr, "%s does not go back to the program's operator delete\n", what), failures++;
+    if (own_live != live) {
+        std::fprintf(stderr, "%s does not go back to the program's operator delete\n", what);
+        failures++;
+    }
 }
 
 void use_everything() {
@@ -63,10 +69,12 @@ int main() {
     check("new[] of bytes", [] { return new char[70]; }, [](char *bytes) { delete[] bytes; });
     check("nothrow new", [] { return new (std::nothrow) Thing; }, [](Thing *thing) { delete thing; });
     check("nothrow new[]", [] { return new (std::nothrow) Thing[7]; }, [](Thing *things) { delete[] things; });
-    check("new, sized delete", [] { return ::operator new(100); }, [](void *block) { ::operator delete(block, std::size_t{100}); });
+    check("new, sized delete", [] { return ::operator new(100); },
+          [](void *block) { ::operator delete(block, std::size_t{100}); });
     check("new[], sized delete[]", [] { return ::operator new[](100); },
           [](void *block) { ::operator delete[](block, std::size_t{100}); });
-    check("new, nothrow delete", [] { return ::operator new(100); }, [](void *block) { ::operator delete(block, std::nothrow); });
+    check("new, nothrow delete", [] { return ::operator new(100); },
+          [](void *block) { ::operator delete(block, std::nothrow); });
     check("new[], nothrow delete[]", [] { return ::operator new[](100); },
           [](void *block) { ::operator delete[](block, std::nothrow); });
     CHECK(!::operator new(std::size_t{1} << 40, std::nothrow));

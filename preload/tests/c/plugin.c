@@ -1,5 +1,5 @@
-/* A library that a program loads, and that allocates: with whichever allocator it is bound to, or, with OWN_C_NAMES, with one
- * of its own that nobody else sees. See loading.rs. */
+/* A library that a program loads, and that allocates: with whichever allocator it is bound to, or, with OWN_C_NAMES,
+ * with one of its own that nobody else sees. See loading.rs. */
 #define _GNU_SOURCE
 #ifdef OWN_C_NAMES
 #define OWN_VISIBILITY __attribute__((visibility("hidden")))

@@ -2,8 +2,8 @@
 #define _GNU_SOURCE
 #include "blocks.h"
 
-/* That no more is in memory after many threads than after some, but for pages of stacks and tables that one of them happened
- * to need first: so many bytes at most. */
+/* That no more is in memory after many threads than after some, but for pages of stacks and tables that one of them
+ * happened to need first: so many bytes at most. */
 static void expect_memory_back(long before, long slack) {
     long after = resident_after_trim();
     printf("before=%ld after=%ld\n", before, after);
@@ -42,7 +42,7 @@ static void a_thousand_at_once(void) {
     static pthread_t threads[AT_ONCE];
     pthread_barrier_init(&all_there, NULL, AT_ONCE);
     long before = 0;
-    /* The first round shows how much it takes to have had so many: their arenas and stacks are kept for the next ones. */
+    /* The first round shows what it takes to have had so many: their arenas and stacks are kept for the next ones. */
     for (int round = 0; round < 4; round++) {
         for (size_t i = 0; i < AT_ONCE; i++) threads[i] = started(lives_with_others, (void *)i);
         for (int i = 0; i < AT_ONCE; i++) pthread_join(threads[i], NULL);
