@@ -82,7 +82,7 @@ static void fork_once(int round) {
 
 static void fork_while_busy(void) {
     start_threads();
-    for (int round = 0; round < 400; round++) {
+    for (int round = 0; round < 400 && !failures; round++) {
         keep((unsigned)round);
         fork_once(round);
         free_kept();
@@ -93,13 +93,13 @@ static void fork_while_busy(void) {
 /* Children that have children while they have threads. */
 static void fork_in_children(void) {
     start_threads();
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 20 && !failures; round++) {
         pid_t child = fork();
         if (child == 0) {
             alarm(60);
             start_threads();
             keep(1);
-            for (int below = 0; below < 3; below++) fork_once(below);
+            for (int below = 0; below < 3 && !failures; below++) fork_once(below);
             end_threads();
             free_kept();
             _exit(failures ? 1 : status_of(round));
@@ -110,7 +110,7 @@ static void fork_in_children(void) {
 }
 
 static void *forks(void *number) {
-    for (int round = 0; round < 50; round++) {
+    for (int round = 0; round < 50 && !failures; round++) {
         pid_t child = fork();
         if (child == 0) {
             alarm(60);
@@ -142,7 +142,7 @@ static int live_as_spawned(const char *number) {
 static void spawn_while_busy(const char *self) {
     extern char **environ;
     start_threads();
-    for (int round = 0; round < 100; round++) {
+    for (int round = 0; round < 100 && !failures; round++) {
         char number[16];
         snprintf(number, sizeof number, "%d", status_of(round));
         char *arguments[] = {(char *)self, "spawned", number, NULL};
@@ -154,7 +154,7 @@ static void spawn_while_busy(const char *self) {
         CHECK(posix_spawn_file_actions_destroy(&actions) == 0);
         expect_status(child, status_of(round));
     }
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 20 && !failures; round++) {
         int status = system("exit 7");
         CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
     }
@@ -164,7 +164,7 @@ static void spawn_while_busy(const char *self) {
 /* The child has its parent's memory: what it allocates is the parent's, although POSIX lets it do no such thing. */
 static void vfork_while_busy(const char *self) {
     start_threads();
-    for (int round = 0; round < 100; round++) {
+    for (int round = 0; round < 100 && !failures; round++) {
         char number[16];
         snprintf(number, sizeof number, "%d", status_of(round));
         pid_t child = vfork();
