@@ -98,6 +98,8 @@ fn fork_while_inside(name: &str, operation: fn(), locks_before: usize) -> Option
             drop(take(100, 8));
             fault::stand_still_after(locks_before);
             operation();
+            // Not at the thread's end, where nobody would wait for it.
+            fault::release();
             is_over.store(true, Ordering::Release);
         });
         while fault::stood_in().is_none() && !is_over.load(Ordering::Acquire) {
