@@ -10,7 +10,7 @@ use crate::node::shortfalls::Shortfalls;
 use crate::node::{self, PoolFigures};
 use crate::size_class::ClassId;
 use crate::topology::{self, NodeIndex};
-use crate::{config, os};
+use crate::{config, hardened, os};
 
 /// What the allocator has done so far, and holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,6 +165,12 @@ pub(crate) fn say_settings() {
         Some(config::Large::FirstTouch) => line.text(", large firsttouch"),
         Some(config::Large::Interleave) => line.text(", large interleave"),
     };
+    let line = match config.debug {
+        config::Debug::Off => line,
+        config::Debug::On => line.text(", debug 1"),
+        config::Debug::Leaks => line.text(", debug leaks"),
+    };
+    let line = if hardened::ON { line.text(", hardened") } else { line };
     let line = line.text(", purge delay ");
     match config.purge_delay_ms {
         u64::MAX => line.text("never"),

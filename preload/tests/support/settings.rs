@@ -106,6 +106,7 @@ fn verbose_says_one_line_with_every_setting(probe: Probe) {
         ("HOMING_POLICY", "interleave"),
         ("HOMING_LARGE", "firsttouch"),
         ("HOMING_PURGE_DELAY", "3s"),
+        ("HOMING_DEBUG", "1"),
     ];
     let said = probe("nothing", &settings).succeeded();
     let line = said.only_line();
@@ -118,6 +119,7 @@ fn verbose_says_one_line_with_every_setting(probe: Probe) {
         "policy interleave",
         "large firsttouch",
         "purge delay 3000 ms",
+        "debug 1",
     ] {
         assert!(line.contains(part), "{part}: {line}");
     }
