@@ -75,10 +75,10 @@ impl Mapping {
             unsafe { os::forbid(range.start, range.size) };
         }
         // Whole, so that the mappings of neighbours are one to the kernel, which allows a process 65,530 of them
-        // (vm.max_map_count); where it has not that much to promise, just what is needed.
+        // (vm.max_map_count); where it counts what it promises, or has not that much, just what is needed.
         // SAFETY: the range was just reserved, and the parts lie within it.
         let committed = unsafe {
-            !hardened::ON && os::commit(range.start, range.size)
+            !hardened::ON && !os::promises_are_counted() && os::commit(range.start, range.size)
                 || os::commit(metadata, page) && os::commit(block, length)
         };
         if !committed {

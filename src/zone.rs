@@ -13,7 +13,7 @@ use crate::arith::{align_down, align_up};
 use crate::os;
 use crate::sync::lock::Lock;
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
-use crate::topology::{INDICES, NodeIndex};
+use crate::topology::{self, INDICES, NodeIndex};
 
 /// Bytes in a granule: the size and the alignment of a segment.
 pub(crate) const GRANULE: usize = 32 << 20;
@@ -334,6 +334,11 @@ fn clean_up() {
 /// # Safety
 /// The range is the zone's and nobody uses it any more.
 unsafe fn give_back(start: NonNull<u8>, size: usize) -> bool {
+    // Where there are several nodes, a new reservation would have to be bound anew.
+    if os::promises_are_counted() && topology::machine().count() == 1 {
+        // SAFETY: the caller's promise.
+        return unsafe { os::renew(start, size) || os::decommit(start, size) };
+    }
     // It stays accessible, as zeros: whoever frees a block of it once more is told so, and neighbours stay one mapping.
     // SAFETY: the caller's promise.
     unsafe { os::purge(start, size) || os::decommit(start, size) }

@@ -88,6 +88,21 @@ pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) -> bool {
     true
 }
 
+/// As [`decommit`].
+///
+/// # Safety
+/// None here; the twin has some.
+#[must_use]
+pub(crate) unsafe fn renew(start: NonNull<u8>, size: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { decommit(start, size) }
+}
+
+/// Not known.
+pub(crate) fn promises_are_counted() -> bool {
+    false
+}
+
 /// Nothing: what is given back is taken.
 pub(crate) fn release_refused() {}
 

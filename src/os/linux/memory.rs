@@ -207,12 +207,41 @@ pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) -> bool {
             unsafe { libc::mprotect(start.as_ptr().cast(), size, libc::PROT_NONE) };
             return true;
         }
-        // Locked memory (mlock(2)) is not dropped by advice, but by a new mapping in its place. It loses its node.
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-        !fault::fails(Call::Purge)
-            // SAFETY: the range is the caller's, reserved by this module, and its contents are given up.
-            && unsafe { libc::mmap(start.as_ptr().cast(), size, libc::PROT_NONE, flags, -1, 0) } != libc::MAP_FAILED
+        // Locked memory (mlock(2)) is not dropped by advice, but by a new mapping in its place.
+        // SAFETY: the caller's promise.
+        unsafe { renew(start, size) }
     })
+}
+
+/// Puts a new reservation in the place of an old one: what the kernel had promised for it counts no more. It loses its
+/// node. False where the kernel refuses.
+///
+/// # Safety
+/// As [`commit`]; nobody uses the contents any more.
+#[must_use]
+pub(crate) unsafe fn renew(start: NonNull<u8>, size: usize) -> bool {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    !fault::fails(Call::Purge)
+        && keeping_errno(|| {
+            // SAFETY: the range is the caller's, reserved by this module, and its contents are given up.
+            unsafe { libc::mmap(start.as_ptr().cast(), size, libc::PROT_NONE, flags, -1, 0) != libc::MAP_FAILED }
+        })
+}
+
+/// Whether the kernel counts memory from when it is committed, touched or not, and promises no more than it has
+/// (`vm.overcommit_memory=2`, proc(5)). Asked for once.
+pub(crate) fn promises_are_counted() -> bool {
+    static COUNTED: AtomicU8 = AtomicU8::new(0);
+    match COUNTED.load(Ordering::Relaxed) {
+        0 => {
+            let mut mode = [0];
+            let read = super::read_file(c"/proc/sys/vm/overcommit_memory", &mut mode);
+            let counted = read == Some(1) && mode == *b"2";
+            COUNTED.store(1 + u8::from(counted), Ordering::Relaxed);
+            counted
+        }
+        known => known == 2,
+    }
 }
 
 /// Gives the pages that lie wholly in the range back to the kernel. True where all of them read as zero from now on.
