@@ -212,6 +212,36 @@ pub(crate) use standstill::{leaves, sleeps_on, took};
 #[cfg(feature = "fault-injection")]
 pub use standstill::{release, stand_still_after, stands_in, stood_in, was_awaited};
 
+/// A kernel with larger pages than this one's.
+#[cfg(feature = "fault-injection")]
+mod pages {
+    use crate::sync::{AtomicUsize, Ordering};
+
+    static PAGE: AtomicUsize = AtomicUsize::new(0);
+
+    /// Has the kernel's pages be so many bytes long, a multiple of what they are. Before the first allocation.
+    pub fn pretend_pages_of(bytes: usize) {
+        PAGE.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes in a page that is made up, if one is.
+    pub(crate) fn pretended_page() -> Option<usize> {
+        Some(PAGE.load(Ordering::Relaxed)).filter(|page| *page != 0)
+    }
+}
+#[cfg(feature = "fault-injection")]
+pub use pages::pretend_pages_of;
+#[cfg(feature = "fault-injection")]
+pub(crate) use pages::pretended_page;
+
+/// Bytes in a page that is made up: never, in a build without the feature.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+#[allow(dead_code, reason = "the portable twin has one page size")]
+pub(crate) fn pretended_page() -> Option<usize> {
+    None
+}
+
 #[cfg(feature = "fault-injection")]
 pub(crate) use switch::fails;
 #[cfg(feature = "fault-injection")]

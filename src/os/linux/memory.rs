@@ -16,6 +16,7 @@ pub(crate) fn page_size() -> usize {
         0 => {
             // SAFETY: `getauxval` reads the process's auxiliary vector; it has no preconditions.
             let page = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
+            let page = fault::pretended_page().unwrap_or(page);
             let page = if page.is_power_of_two() { page } else { 4096 };
             PAGE.store(page, Ordering::Relaxed);
             page
