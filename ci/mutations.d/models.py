@@ -1,0 +1,22 @@
+"""Mutations of the lock-free parts: name, file, what stands there, what is put there instead (everywhere in the file)."""
+INBOX, MODELS = "src/arena/inbox.rs", "src/models.rs"
+LOCK, ONCE = "src/sync/lock.rs", "src/sync/once.rs"
+
+# name, file, what stands there, what is put there instead
+MUTATIONS = [
+    ("a push releases nothing", INBOX, "compare_exchange_weak(head, first, Ordering::Release", "compare_exchange_weak(head, first, Ordering::Relaxed"),
+    ("a take acquires nothing", INBOX, "self.head.swap(0, Ordering::Acquire)", "self.head.swap(0, Ordering::Relaxed)"),
+    ("a push forgets the chain that is there", INBOX, "link_last(head);", "link_last(0);"),
+    ("a push does not look again", INBOX, "Err(now) => head = now,", "Err(now) => { self.head.store(first, Ordering::Release); let _ = now; return }"),
+    ("a take leaves what it took", INBOX, "self.head.swap(0, Ordering::Acquire)", "self.head.load(Ordering::Acquire)"),
+    ("a block of a slab that was handed over is kept", MODELS, "if owner == arena {", "if true {"),
+    ("a slab is taken over without the node's lock", MODELS, "let _guard = self.node.lock();\n        self.collect_inbox(0);", "self.collect_inbox(0);"),
+    ("the lock releases nothing", LOCK, "self.word.swap(FREE, Ordering::Release)", "self.word.swap(FREE, Ordering::Relaxed)"),
+    ("the lock acquires nothing", LOCK, "Ordering::Acquire", "Ordering::Relaxed"),
+    ("the lock lets two in", LOCK, "while self.word.swap(CONTENDED, Ordering::Acquire) != FREE", "if self.word.swap(CONTENDED, Ordering::Acquire) != FREE"),
+    ("a fork does not wait for the lock", LOCK, "core::mem::forget(self.lock());", ""),
+    ("being set releases nothing", ONCE, "if done { SET } else { UNSET }, Ordering::Release", "if done { SET } else { UNSET }, Ordering::Relaxed"),
+    ("being set is not acquired", ONCE, "SETTING, Ordering::Acquire, Ordering::Acquire", "SETTING, Ordering::Acquire, Ordering::Relaxed"),
+    ("the setter does not know itself", ONCE, "self.setter.load(Ordering::Relaxed) == token", "token == usize::MAX"),
+    ("everybody sets", ONCE, "Err(SET) => return Entry::Done,", "Err(SET) => { set(); return Entry::Done }"),
+]

@@ -1,0 +1,79 @@
+"""Mutations that ordinary tests have to notice: name, file, what stands there first, what is put there instead, and the
+tests that are run: a file of tests/, of preload/tests/ (`preload/...`), with `+features`, and words that choose among its
+tests; or a script of ci/."""
+ZONE, LARGE, RUNS, SLOTS = "src/zone.rs", "src/large.rs", "src/arena/large.rs", "src/node/slots.rs"
+MEMORY, THREAD = "src/os/linux/memory.rs", "src/os/linux/thread.rs"
+ENTER, PROCESS, LISTS = "src/arena/enter.rs", "src/process.rs", "src/arena/lists.rs"
+SLAB, SEGMENT, HEAP, CHECKED = "src/slab.rs", "src/segment.rs", "src/heap.rs", "src/heap/checked.rs"
+MISUSE, PLACE, RECORD, QUARANTINE = "src/misuse.rs", "src/place.rs", "src/debug/record.rs", "src/debug/quarantine.rs"
+HARDENED, CXX, C = "src/hardened.rs", "preload/src/cxx.rs", "preload/src/c.rs"
+
+REFUSALS = "refusals+fault-injection"
+FORK_LOCKS = "fork_locks+fault-injection"
+ATTACKS = "hardened+hardened"
+
+MUTATIONS = [
+    # What the kernel refuses.
+    ("granules that the kernel did not clean are forgotten", ZONE,
+     "        mark(&UNCLEAN, first, granules, true);\n        UNCLEAN_COUNT.fetch_add(granules, Ordering::Relaxed);\n", "",
+     REFUSALS + " refusals_of_every"),
+    ("addresses that the kernel did not take back are forgotten", MEMORY, "        owed::note(start, size);\n", "",
+     REFUSALS + " each_refused_reservation refusals_of_every"),
+    ("a mapping that cannot be committed keeps its range", LARGE,
+     "            // SAFETY: nobody was given the range.\n            unsafe { zone::free(range) };\n            return None;",
+     "            return None;", REFUSALS + " each_refused_commit refusals_of_every"),
+    ("a refused hook of a thread's end is ignored", ENTER, "Ok(hold(tls::get(), !is_hooked))",
+     "{ let _ = is_hooked; Ok(hold(tls::get(), false)) }", REFUSALS + " threads_whose"),
+    ("a refused purge counts as done", MEMORY,
+     "pub(crate) unsafe fn purge(start: NonNull<u8>, size: usize) -> bool {\n    if fault::fails(Call::Purge) {\n        return false;",
+     "pub(crate) unsafe fn purge(start: NonNull<u8>, size: usize) -> bool {\n    if fault::fails(Call::Purge) {\n        return true;",
+     REFUSALS + " each_refused_purge"),
+    ("a segment that cannot be committed keeps its granule", SLOTS,
+     "            // SAFETY: nobody was given the range.\n            unsafe { zone::free(range) };\n            return None;",
+     "            return None;", REFUSALS + " segments_that"),
+    ("a mapping that cannot grow stays counted as grown", RUNS,
+     "    if !mapping.grow(new_size) {\n        pool.lock().end_mapping(length - old);\n        return false;",
+     "    if !mapping.grow(new_size) {\n        return false;", REFUSALS + " each_refused_commit refusals_of_every"),
+    ("an arena is not given up at the end of its thread", ENTER,
+     "        tls::set(&tls::ATTACHING);\n        retire(arena);\n    }\n    tls::set(&tls::EXITED);",
+     "    }\n    tls::set(&tls::EXITED);", "many_threads", "preload/threads", "soak+fault-injection --seconds 25"),
+    ("a page is taken to be 4 KiB long", LARGE, "let offset = align_up(OWNERS + page, align)?;",
+     "let offset = align_up(OWNERS + 4096, align)?;", "pages+fault-injection"),
+    # Forks, threads, loading.
+    ("a fork leaves the zone's lock out", PROCESS, "    zone::lock_for_fork().lock_for_fork();\n", "", FORK_LOCKS),
+    ("a fork leaves the last pool's lock out", PROCESS,
+     "extern \"C\" fn before_fork() {\n    debug::lock_for_fork().lock_for_fork();\n    for index in 0..node::pools() {",
+     "extern \"C\" fn before_fork() {\n    debug::lock_for_fork().lock_for_fork();\n    for index in 0..node::pools() - 1 {", FORK_LOCKS),
+    ("a fork does not wait", "src/sync/lock.rs", "core::mem::forget(self.lock());", "", FORK_LOCKS),
+    ("blocks freed for another arena are dropped after a thread's end", LISTS,
+     "        free_anew(Destination::arena(owner), block, segment.weight(slot));",
+     "        if core::ptr::eq(tls::get(), &tls::EXITED) { return; }\n        free_anew(Destination::arena(owner), block, segment.weight(slot));",
+     "preload/threads"),
+    ("thread-local storage is 4 KiB longer", "src/arena/tls.rs", "        \".quad {empty}\",\n", "        \".quad {empty}\", \".zero 4096\",\n",
+     "preload/loading"),
+    ("replaced operators are not looked for", CXX, "REPLACED.store(others().any(is_replacement), Ordering::Relaxed);",
+     "REPLACED.store(others().any(is_replacement) && false, Ordering::Relaxed);", "preload/loading"),
+    ("posix_memalign is not exported", C, "#[unsafe(no_mangle)]\npub unsafe extern \"C\" fn posix_memalign",
+     "pub unsafe extern \"C\" fn posix_memalign", "preload/loading", "preload/contract"),
+    # Zeros.
+    ("zeroed blocks are not cleared where a kept mapping is handed out", RUNS, "    if want_zero && !is_zero {\n        clear_pages(kept.block()",
+     "    if false && want_zero && !is_zero {\n        clear_pages(kept.block()", "zeroed"),
+    ("zeroed blocks are not cleared where a kept run is handed out", RUNS,
+     "                if want_zero {\n                    clear_pages(block,", "                if false {\n                    clear_pages(block,", "zeroed"),
+    ("zeroed blocks are not cleared in slots that were used", RUNS, "    if want_zero && !is_zero {\n        clear_pages(taken.start()",
+     "    if false && want_zero && !is_zero {\n        clear_pages(taken.start()", "zeroed", "zero_alloc"),
+    ("what is freed is not cleared in slabs", CHECKED, "        unsafe { block.write_bytes(0, size) };", "        let _ = (block, size);", "zero_free"),
+    ("what is freed is not cleared in runs", RUNS, "    if config::current().zero == Zero::Free {\n        clear_pages(block, slots * SLOT);\n    }\n", "", "zero_free"),
+    # The feature `hardened`.
+    ("links are not encoded", HARDENED, "if ON { link ^ disguise(place) } else { link }", "link", ATTACKS),
+    ("lists come back in order", SLAB, "Some((if hardened::ON { list.shuffled() } else { list }, taken))", "Some((list, taken))", ATTACKS),
+    ("blocks are carved in order", HARDENED, "((u128::from(state) * bound as u128) >> 64) as usize", "bound - 1", ATTACKS),
+    ("there are no guards", SEGMENT, "            unsafe { os::forbid(self.slot_start(slot), SLOT) };", "", ATTACKS),
+    ("headers are not guarded", SEGMENT, "            unsafe { os::forbid(self.part(end), FIRST_SLOT * SLOT - end) };", "", ATTACKS),
+    ("nothing is inaccessible behind a mapping", LARGE, "!hardened::ON && !os::promises_are_counted()", "!os::promises_are_counted()", ATTACKS),
+    ("a block that looks free is freed", HEAP, "    if hardened::ON && block.looks_free() {", "    if false && block.looks_free() {", ATTACKS),
+    ("a block that looks free comes home", LISTS, "        if hardened::ON && block.looks_free() && self", "        if false && block.looks_free() && self", ATTACKS),
+    ("hints are left in free blocks", SLAB, "        if hardened::ON {\n            return;\n        }\n        // SAFETY: whoever holds the block may write to it, and callers", "        // SAFETY: whoever holds the block may write to it, and callers", ATTACKS),
+    # Panics.
+    ("an index is checked", SEGMENT, "        self.header().free_count.get() as usize", "        [0, self.header().free_count.get() as usize][usize::from(self.address() != 0)]", "ci/panics"),
+]
