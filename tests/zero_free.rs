@@ -66,3 +66,29 @@ fn the_end_that_a_block_gives_up_by_shrinking_is_cleared() {
         unsafe { HOMING.dealloc(shrunk, Layout::from_size_align(less, 8).unwrap()) };
     }
 }
+
+/// Where the memory stays mapped, as it does until it is purged.
+#[test]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+fn nothing_is_left_in_a_block_once_it_is_freed() {
+    use std::alloc::{GlobalAlloc, Layout};
+    use std::ptr::NonNull;
+
+    use common::pattern;
+
+    let _alone = alone();
+    for size in [64, 3000, 60_000, 200_000, 2 << 20, 3 << 20] {
+        let layout = Layout::from_size_align(size, 8).unwrap();
+        // SAFETY: the size is not 0.
+        let block = NonNull::new(unsafe { HOMING.alloc(layout) }).unwrap();
+        // SAFETY: a live block of that size.
+        unsafe { block.write_bytes(0xA5, size) };
+        // SAFETY: a live block of that layout, not used any more.
+        unsafe { HOMING.dealloc(block.as_ptr(), layout) };
+        // Of a small one, the first two words are links.
+        let from = if size <= 64 << 10 { 16 } else { 0 };
+        // SAFETY: what was freed stays mapped for the purge delay, and nobody else is there to be handed it.
+        let first = unsafe { pattern::first_not_zero(block, from, size) };
+        assert_eq!(first, None, "{size} bytes: an owner's byte is there after the free");
+    }
+}

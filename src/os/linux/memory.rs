@@ -170,12 +170,17 @@ pub(crate) unsafe fn release(start: NonNull<u8>, size: usize) {
     keeping_errno(|| unmap(start, size));
 }
 
+/// Whether a kernel with larger pages, made up by a test, would refuse a range that begins there.
+fn is_within_pretended_page(start: NonNull<u8>) -> bool {
+    fault::pretended_page().is_some_and(|page| !start.addr().get().is_multiple_of(page))
+}
+
 /// Makes reserved memory readable and writable; what was never touched reads as zero. False where the kernel refuses.
 ///
 /// # Safety
 /// `start..start + size` is whole pages out of [`reserve`] that belong to the caller.
 pub(crate) unsafe fn commit(start: NonNull<u8>, size: usize) -> bool {
-    if fault::fails(Call::Commit) {
+    if fault::fails(Call::Commit) || is_within_pretended_page(start) {
         return false;
     }
     let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -250,7 +255,7 @@ pub(crate) fn promises_are_counted() -> bool {
 /// # Safety
 /// The range is committed and the caller's, and its contents may be lost.
 pub(crate) unsafe fn purge(start: NonNull<u8>, size: usize) -> bool {
-    if fault::fails(Call::Purge) {
+    if fault::fails(Call::Purge) || is_within_pretended_page(start) {
         return false;
     }
     // SAFETY: the caller gives the contents up.
