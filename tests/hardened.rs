@@ -204,11 +204,10 @@ fn freed_blocks_do_not_come_back_in_the_order_of_their_freeing() {
     again.into_iter().for_each(give);
 }
 
-#[test]
-fn freed_blocks_hold_no_address() {
-    let blocks = take_many();
-    blocks.iter().for_each(|block| give(*block));
-    for block in &blocks {
+/// Of the block's own segment, as links and hints are.
+#[track_caller]
+fn hold_no_address(blocks: &[*mut u64]) {
+    for block in blocks {
         // SAFETY: none; this is what an attacker reads. The memory is there.
         let words = unsafe { [block.read(), block.add(1).read()] };
         for word in words {
@@ -216,4 +215,20 @@ fn freed_blocks_hold_no_address() {
             assert!(!is_near, "{word:#x} in the freed block at {block:p} is an address of its segment");
         }
     }
+}
+
+#[test]
+fn freed_blocks_hold_no_address() {
+    let blocks = take_many();
+    blocks.iter().for_each(|block| give(*block));
+    hold_no_address(&blocks);
+}
+
+#[test]
+fn blocks_on_their_way_home_hold_no_address() {
+    let blocks = take_many();
+    let addresses: Vec<usize> = blocks.iter().map(|block| *block as usize).collect();
+    let free = move || addresses.into_iter().for_each(|block| give(block as *mut u64));
+    std::thread::spawn(free).join().expect("frees of live blocks do not fail");
+    hold_no_address(&blocks);
 }
