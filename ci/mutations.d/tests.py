@@ -37,8 +37,8 @@ MUTATIONS = [
     ("an arena is not given up at the end of its thread", ENTER,
      "        tls::set(&tls::ATTACHING);\n        retire(arena);\n    }\n    tls::set(&tls::EXITED);",
      "    }\n    tls::set(&tls::EXITED);", "many_threads", "preload/threads", "soak+fault-injection --seconds 25"),
-    ("a page is taken to be 4 KiB long", LARGE, "let offset = align_up(OWNERS + page, align)?;",
-     "let offset = align_up(OWNERS + 4096, align)?;", "pages+fault-injection"),
+    ("a page is taken to be 4 KiB long", MEMORY, "            PAGE.store(page, Ordering::Relaxed);\n            page\n",
+     "            let _ = page;\n            PAGE.store(4096, Ordering::Relaxed);\n            4096\n", "pages+fault-injection"),
     # Forks, threads, loading.
     ("a fork leaves the zone's lock out", PROCESS, "    zone::lock_for_fork().lock_for_fork();\n", "", FORK_LOCKS),
     ("a fork leaves the last pool's lock out", PROCESS,
