@@ -75,16 +75,26 @@ pub(crate) fn begin() -> bool {
 #[inline(never)]
 pub(crate) fn allocate(arena: &Arena, size: usize, align: usize, want_zero: bool) -> Option<Handed> {
     let extent = Extent::of(size, align)?;
-    let watched = match ClassId::of(extent.total, extent.align) {
+    let make = || make(arena, &extent, align);
+    // What waits in the quarantine is memory that the program has given back.
+    let watched = make().or_else(|| if quarantine::empty() { make() } else { None })?;
+    watched.fill_new(want_zero || config::current().zero != Zero::Off);
+    watched.note_allocation(Stack::here());
+    Some(Handed { block: watched.user(), is_zero: true })
+}
+
+/// A block of the heap made a watched one, but for who asked for it.
+fn make(arena: &Arena, extent: &Extent, align: usize) -> Option<Watched> {
+    match ClassId::of(extent.total, extent.align) {
         Some(class) if extent.shift == 0 => {
             let raw = arena.allocate_checked(class, false)?.block;
             // SAFETY: a block of the class, nobody's yet; memory of slabs was cleared before its first use.
             let watched = unsafe { Watched::at(raw) };
-            if let Err(finding) = watched.check_freed() {
+            if let Err(finding) = watched.check(class.size()) {
                 report::fatal(finding, watched);
             }
-            watched.begin(&extent, class.size(), align);
-            watched
+            watched.begin(extent, class.size(), align);
+            Some(watched)
         }
         _ => {
             let raw = arena.allocate_watched_mapping(extent.total + extent.shift, extent.align)?;
@@ -92,14 +102,11 @@ pub(crate) fn allocate(arena: &Arena, size: usize, align: usize, want_zero: bool
             let mapping = unsafe { Mapping::of(raw.as_ptr() as usize) };
             // SAFETY: the mapping's block, nobody's yet.
             let watched = unsafe { Watched::at(raw) };
-            watched.begin(&extent, mapping.length(), align);
+            watched.begin(extent, mapping.length(), align);
             own(watched, OwnerWord::WATCHED_MAPPING);
-            watched
+            Some(watched)
         }
-    };
-    watched.fill_new(want_zero || config::current().zero != Zero::Off);
-    watched.note_allocation(Stack::here());
-    Some(Handed { block: watched.user(), is_zero: true })
+    }
 }
 
 /// Says in the owner words which masking leads to, from the mapping's block and from the user's, whose block it is.
@@ -120,8 +127,14 @@ pub(crate) fn can_watch(align: usize) -> bool {
 pub(crate) fn free(block: NonNull<u8>, said: Said) {
     match try_free(block, said) {
         Ok(()) => {}
-        Err((error, watched)) => report::fatal_free(error, block, watched),
+        Err((error, watched)) => report::fatal_use("free", error, block, watched),
     }
+}
+
+/// Reports what the verb `what` found wrong with a pointer, and ends the process.
+#[inline(never)]
+pub(crate) fn fatal(what: &str, block: NonNull<u8>, error: FreeError) -> ! {
+    report::fatal_use(what, error, block, Watched::around(block))
 }
 
 /// Takes a watched block back, if nothing is wrong with it. Never inlined: see `stack`.
@@ -138,14 +151,13 @@ pub(crate) fn try_free(block: NonNull<u8>, said: Said) -> Result<(), (FreeError,
         return Err((FreeError::DoubleFree, Some(watched)));
     }
     watched.note_free(Stack::here());
-    watched.fill_freed();
     quarantine::put(watched);
     Ok(())
 }
 
 /// Gives a block that leaves the quarantine back to the heap below.
 fn release(watched: Watched) {
-    if let Err(finding) = watched.check_freed() {
+    if let Err(finding) = watched.check(watched.raw_size()) {
         report::fatal(finding, watched);
     }
     let raw = watched.raw();
@@ -179,7 +191,7 @@ pub(crate) fn reallocate(
 ) -> Option<NonNull<u8>> {
     debug_assert!(new_size <= MAX_SIZE);
     if let Err(error) = watched.check_live(said) {
-        report::fatal_free(error, watched.user(), Some(watched));
+        report::fatal_use("realloc", error, watched.user(), Some(watched));
     }
     let new = NonNull::new(allocate())?;
     // SAFETY: both blocks are at least that long, and apart.
@@ -188,8 +200,9 @@ pub(crate) fn reallocate(
     Some(new)
 }
 
-/// Calls `visit` with every block that is watched now, in users' hands or freed lately. Others may allocate meanwhile.
-fn each_watched(visit: &mut dyn FnMut(Watched)) {
+/// Calls `visit` with every block that is watched now, in users' hands or freed lately, and how long the heap's block is.
+/// Others may allocate meanwhile.
+fn each_watched(visit: &mut dyn FnMut(Watched, usize)) {
     zone::each_with_headers(&mut |start| {
         // SAFETY: a range begins there, so headers stand there.
         let segment = unsafe { SegmentPtr::of(start) };
@@ -198,7 +211,7 @@ fn each_watched(visit: &mut dyn FnMut(Watched)) {
             let address = raw.as_ptr() as usize;
             if segment.owner(SlotIndex::of(address)) == OwnerWord::WATCHED_MAPPING {
                 // SAFETY: the owner word says so.
-                visit(unsafe { Watched::at(raw) });
+                visit(unsafe { Watched::at(raw) }, mapping.length());
             }
             return;
         }
@@ -209,7 +222,7 @@ fn each_watched(visit: &mut dyn FnMut(Watched)) {
                 slab.each_carved(&mut |block: Block| {
                     // SAFETY: blocks of slabs in checked mode have room for a record; they were cleared before their
                     // first use.
-                    visit(unsafe { Watched::at(block.pointer()) });
+                    visit(unsafe { Watched::at(block.pointer()) }, slab.block_size());
                 });
             }
         }
@@ -218,9 +231,8 @@ fn each_watched(visit: &mut dyn FnMut(Watched)) {
 
 /// When the process exits: looks at every block once more, and for those that nothing points to.
 extern "C" fn at_exit() {
-    each_watched(&mut |watched| {
-        let found = if watched.is_live() { watched.check_edges() } else { watched.check_freed() };
-        if let Err(finding) = found {
+    each_watched(&mut |watched, length| {
+        if let Err(finding) = watched.check(length) {
             report::fatal(finding, watched);
         }
     });

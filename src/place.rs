@@ -2,10 +2,10 @@
 
 use core::ptr::NonNull;
 
-use crate::debug::Watched;
+use crate::debug::{self, Watched};
 use crate::large::Mapping;
 use crate::misuse::{self, FreeError};
-use crate::segment::{self, Owner, SLOT, SegmentPtr, SlotIndex};
+use crate::segment::{self, Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::slab::Slab;
 use crate::zone::{self, Outlier};
 
@@ -30,7 +30,7 @@ pub(crate) fn find(block: NonNull<u8>, what: &str) -> Place {
             Outlier::Masked => {}
             // SAFETY: the zone says that a far-aligned block begins there.
             Outlier::FarAligned => return Place::Mapping(unsafe { Mapping::of_far_aligned(address) }),
-            Outlier::Foreign => misuse::fatal(what, address, FreeError::Foreign),
+            Outlier::Foreign => fail(block, what, FreeError::Foreign),
         }
     }
     // SAFETY: in the zone, or in the first granule of an outlier.
@@ -42,8 +42,17 @@ pub(crate) fn find(block: NonNull<u8>, what: &str) -> Place {
         Owner::Run(slots) => Place::Run(segment, slots),
         // SAFETY: the owner word says so.
         Owner::Mapping => Place::Mapping(unsafe { Mapping::of(address) }),
-        _ => look(block).unwrap_or_else(|error| misuse::fatal(what, address, error)),
+        _ => look(block).unwrap_or_else(|error| fail(block, what, error)),
     }
+}
+
+/// Ends the process with what the verb `what` found wrong with a pointer.
+#[cold]
+fn fail(block: NonNull<u8>, what: &str, error: FreeError) -> ! {
+    if debug::is_on() {
+        debug::fatal(what, block, error);
+    }
+    misuse::fatal(what, block.as_ptr() as usize, error)
 }
 
 /// Where a pointer leads, or what is wrong with it. Whatever the pointer is, nothing is read but headers.
@@ -58,7 +67,7 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
             return Ok(Place::Mapping(unsafe { Mapping::of_far_aligned(address) }));
         }
         let around = zone::range_around(address).and_then(mapping_at);
-        return Err(around.and_then(|mapping| interior(mapping, address)).unwrap_or(FreeError::Foreign));
+        return Err(around.map_or(FreeError::Foreign, |mapping| not_at_start(mapping, address)));
     }
     // SAFETY: a range begins with the granule, so headers stand there.
     let segment = unsafe { SegmentPtr::of(address) };
@@ -71,7 +80,7 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
     match word.decode() {
         Owner::Arena(_, back) => {
             let slab = Slab::at(segment, slot.minus(back));
-            if word.is_checked() && crate::debug::is_on() {
+            if word.is_checked() && debug::is_on() {
                 return Watched::in_slab(slab, address).map(Place::Watched);
             }
             let size = slab.block_size();
@@ -103,7 +112,7 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
             None => FreeError::Foreign,
         }),
         Owner::Free => match mapping_at(segment.address()) {
-            Some(mapping) => Err(interior(mapping, address).unwrap_or(FreeError::Foreign)),
+            Some(mapping) => Err(not_at_start(mapping, address)),
             None => Err(FreeError::DoubleFree),
         },
     }
@@ -120,11 +129,22 @@ fn run_around(segment: SegmentPtr, slot: SlotIndex) -> Option<(usize, usize)> {
     })?
 }
 
-/// What is wrong with a pointer into that mapping; `None` for one that lies outside its block.
-fn interior(mapping: Mapping, address: usize) -> Option<FreeError> {
-    let offset = address.checked_sub(mapping.block().as_ptr() as usize)?;
-    let size = mapping.length();
-    (offset < size).then_some(FreeError::Interior { offset, size })
+/// What is wrong with a pointer into the range of that mapping, other than its block's.
+fn not_at_start(mapping: Mapping, address: usize) -> FreeError {
+    if is_watched(mapping) {
+        return Watched::in_mapping(mapping, address).err().unwrap_or(FreeError::Foreign);
+    }
+    match address.checked_sub(mapping.block().as_ptr() as usize) {
+        Some(offset) if offset < mapping.length() => FreeError::Interior { offset, size: mapping.length() },
+        _ => FreeError::Foreign,
+    }
+}
+
+/// Whether the debug mode watches a mapping that is not aligned to a granule or more.
+pub(crate) fn is_watched(mapping: Mapping) -> bool {
+    let block = mapping.block().as_ptr() as usize;
+    // SAFETY: such a mapping's block lies in its first granule, where headers stand.
+    unsafe { SegmentPtr::of(block) }.owner(SlotIndex::of(block)) == OwnerWord::WATCHED_MAPPING
 }
 
 /// The live mapping whose range begins with that granule, if it is one's.

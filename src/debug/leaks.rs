@@ -10,8 +10,8 @@ use core::cell::Cell;
 use super::record::Watched;
 use super::{each_watched, report};
 use crate::message::Line;
-use crate::os;
-use crate::zone;
+use crate::sync::{AtomicBool, Ordering};
+use crate::{os, place, zone};
 
 /// Leaks that are told one by one, at most: blocks allocated at the same place count as one.
 const TOLD: usize = 32;
@@ -26,14 +26,51 @@ impl Found {
         if let Some(watched) = Watched::holding(word)
             && watched.reach()
         {
-            watched.set_next(self.0.replace(Some(watched)));
+            watched.set_next_found(self.0.replace(Some(watched)));
         }
+    }
+}
+
+/// Set while leaks are looked for.
+static SEARCH: AtomicBool = AtomicBool::new(false);
+
+/// Whether leaks are being looked for.
+pub(super) fn are_looked_for() -> bool {
+    SEARCH.load(Ordering::Relaxed)
+}
+
+/// How far what lies at an address before `end` is alike, and whether it is the allocator's: then it is not looked through.
+/// Blocks that were served in an emergency are the program's here.
+fn stretch(at: usize, end: usize) -> (usize, bool) {
+    let granule_end = end.min(zone::granule_start(at) + zone::GRANULE);
+    if zone::contains(at) {
+        return (granule_end, true);
+    }
+    if !zone::has_headers(at) {
+        return (granule_end, false);
+    }
+    let Some(mapping) = place::mapping_at(zone::granule_start(at)) else {
+        // A segment, or a mapping that waits to be used again: nothing is kept in it.
+        return (granule_end, true);
+    };
+    let mapping_end = mapping.block().as_ptr() as usize + mapping.length();
+    match at < mapping_end {
+        true => (end.min(mapping_end), place::is_watched(mapping)),
+        // What else lies in the granule is not the allocator's.
+        false => (granule_end, false),
     }
 }
 
 /// Looks for leaks and tells them on standard error.
 #[inline(never)]
 pub(super) fn report() {
+    SEARCH.store(true, Ordering::Relaxed);
+    search();
+    SEARCH.store(false, Ordering::Relaxed);
+}
+
+#[inline(never)]
+fn search() {
     let mut buffer = [0_usize; CHUNK];
     // What lies below on this thread's stack is left from calls that have returned.
     let here = buffer.as_ptr() as usize;
@@ -42,11 +79,12 @@ pub(super) fn report() {
         let end = end & !(size_of::<usize>() - 1);
         let mut at = if (start..end).contains(&here) { here + size_of_val(&buffer) } else { start };
         while at < end {
-            if zone::contains(at) || zone::has_headers(at) {
-                at = (zone::granule_start(at) + zone::GRANULE).min(end);
+            let (stop, is_own) = stretch(at, end);
+            if is_own {
+                at = stop;
                 continue;
             }
-            let wanted = ((end - at) / size_of::<usize>()).min(CHUNK);
+            let wanted = ((stop - at) / size_of::<usize>()).clamp(1, CHUNK);
             // What cannot be read has gone since.
             let Some(read) = os::read_memory(at, &mut buffer[..wanted]) else { break };
             buffer[..read].iter().for_each(|word| found.look_at(*word));
@@ -58,7 +96,10 @@ pub(super) fn report() {
         return;
     }
     while let Some(watched) = found.0.get() {
-        found.0.set(watched.next());
+        found.0.set(watched.next_found());
+        if !watched.is_live() || !watched.is_whole() {
+            continue;
+        }
         let (user, size) = (watched.user(), watched.size());
         let first = user.as_ptr() as usize;
         for offset in (first.next_multiple_of(8) - first..size.saturating_sub(7)).step_by(8) {
@@ -72,14 +113,14 @@ pub(super) fn report() {
 /// Tells what was not reached.
 fn tell() {
     let (mut blocks, mut bytes, mut places) = (0, 0, 0);
-    each_watched(&mut |leak| {
+    each_watched(&mut |leak, _| {
         if !leak.is_unreached() {
             return;
         }
         let (mut alike, mut alike_bytes) = (0, 0);
         if places < TOLD {
             let place = leak.stacks().0;
-            each_watched(&mut |other| {
+            each_watched(&mut |other, _| {
                 if other.is_unreached() && other.stacks().0 == place {
                     alike += 1;
                     alike_bytes += other.size();

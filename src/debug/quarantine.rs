@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use super::Watched;
+use super::{Watched, report};
 use crate::sync::lock::Lock;
 
 /// Bytes of the heap that wait at most, all together.
@@ -37,15 +37,37 @@ pub(super) fn put(watched: Watched) {
         // A signal handler on top of this very function.
         return super::release(watched);
     }
-    let mut leaving = {
+    let leaving = {
         let _guard = QUARANTINE.lock.lock();
         QUARANTINE.queue.push(watched);
         QUARANTINE.queue.pop_excess()
     };
+    release_all(leaving);
+}
+
+/// Gives all that waits back to the heap; false where nothing does.
+pub(super) fn empty() -> bool {
+    if QUARANTINE.lock.is_mine() {
+        return false;
+    }
+    let leaving = {
+        let _guard = QUARANTINE.lock.lock();
+        QUARANTINE.queue.take_all()
+    };
+    release_all(leaving);
+    leaving.is_some()
+}
+
+/// Gives blocks that have left the queue, linked to each other, back to the heap.
+fn release_all(mut leaving: Option<Watched>) {
     while let Some(oldest) = leaving {
-        leaving = oldest.next();
+        leaving = after(oldest);
         super::release(oldest);
     }
+}
+
+fn after(watched: Watched) -> Option<Watched> {
+    watched.next().unwrap_or_else(|finding| report::fatal(finding, watched))
 }
 
 impl Queue {
@@ -70,11 +92,19 @@ impl Queue {
             }
             self.bytes.set(self.bytes.get() - oldest.raw_size());
             self.blocks.set(self.blocks.get() - 1);
-            self.oldest.set(oldest.next());
+            self.oldest.set(after(oldest));
             last = Some(oldest);
         }
         last?.set_next(None);
         Some(first)
+    }
+
+    /// Takes out all, linked to each other.
+    fn take_all(&self) -> Option<Watched> {
+        self.newest.set(None);
+        self.bytes.set(0);
+        self.blocks.set(0);
+        self.oldest.take()
     }
 }
 

@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 
 use super::report::Finding;
 use super::stack::Stack;
-use super::{Said, is_on};
+use super::{Said, is_on, leaks};
 use crate::arith::{MAX_SIZE, align_down, align_up};
 use crate::config::{self, Zero};
 use crate::large::Mapping;
@@ -40,22 +40,35 @@ const BEFORE: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 enum Mark {
+    /// About to be handed out: the record is being written.
+    Begun = 0x6265_6701,
     Live = 0x6c69_7601,
     /// Live, and found by whoever looks for leaks.
     Reached = 0x6c69_7602,
+    /// Being freed: the record and the block are being written.
+    Leaving = 0x6c65_6101,
     /// Freed, in the quarantine.
     Freed = 0x6672_6501,
     /// Freed, and given back to the heap below.
     Released = 0x6672_6502,
 }
 
+impl Mark {
+    const ALL: [Self; 6] = [Mark::Begun, Mark::Live, Mark::Reached, Mark::Leaving, Mark::Freed, Mark::Released];
+}
+
 #[repr(C)]
 struct Record {
-    /// The heap's own, while the block is free.
+    /// The heap's own, while the block is free; else `UNUSED`.
     links: Cell<[usize; 2]>,
     mark: AtomicUsize,
-    /// The next in the quarantine, or on the list of those that a search for leaks has come to.
+    /// The next in the quarantine, and what that must agree with. Guarded by the quarantine's lock while it is in there.
     next: Cell<Option<Watched>>,
+    next_check: Cell<usize>,
+    /// The next of those that a search for leaks has come to; that search's own.
+    next_found: Cell<Option<Watched>>,
+    /// What the fields below must agree with, but while they are being written (`Begun`, `Leaving`).
+    seal: Cell<usize>,
     user: Cell<NonNull<u8>>,
     size: Cell<usize>,
     align: Cell<usize>,
@@ -66,6 +79,9 @@ struct Record {
     allocated_at: Cell<Stack>,
     freed_at: Cell<Stack>,
 }
+
+/// What stands where the heap would link the block.
+const UNUSED: [usize; 2] = [usize::from_ne_bytes([EDGE; 8]); 2];
 
 /// Bytes before a block at least: the record and sixteen of no man's land.
 const FRONT: usize = 272;
@@ -122,26 +138,90 @@ impl Watched {
         self.0.as_ptr() as usize
     }
 
-    fn is(self, mark: Mark) -> bool {
-        self.record().mark.load(Ordering::Acquire) == mark as usize ^ self.address()
+    /// What its mark says; `None` where it was never a watched block, or where its mark was written over.
+    fn mark(self) -> Option<Mark> {
+        let word = self.record().mark.load(Ordering::Acquire) ^ self.address();
+        Mark::ALL.into_iter().find(|mark| *mark as usize == word)
     }
 
     fn set(self, mark: Mark) {
         self.record().mark.store(mark as usize ^ self.address(), Ordering::Release);
     }
 
+    /// Marks it as `to` if it is marked as `from`.
+    fn turn(self, from: Mark, to: Mark) -> bool {
+        let (from, to) = (from as usize ^ self.address(), to as usize ^ self.address());
+        self.record().mark.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// Whether it is in its user's hands.
     pub(super) fn is_live(self) -> bool {
-        self.is(Mark::Live) || self.is(Mark::Reached)
+        matches!(self.mark(), Some(Mark::Live | Mark::Reached))
     }
 
     fn is_freed(self) -> bool {
-        self.is(Mark::Freed) || self.is(Mark::Released)
+        matches!(self.mark(), Some(Mark::Freed | Mark::Released))
+    }
+
+    /// What a record's fields come to: another number if one byte of them is another.
+    fn sum(self) -> usize {
+        let record = self.record();
+        let threads = (record.allocated_by.get() as usize) << 32 | record.freed_by.get() as usize;
+        let fields = [self.user().as_ptr() as usize, self.size(), self.align(), self.raw_size(), threads];
+        let (allocated_at, freed_at) = self.stacks();
+        let words = fields.into_iter().chain(allocated_at.calls()).chain(freed_at.calls());
+        // Each step leads from different sums to different ones.
+        words.fold(self.address(), |sum, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+    }
+
+    /// To be done when the record's fields are written, before the mark that says so.
+    fn seal(self) {
+        self.record().seal.set(self.sum());
+    }
+
+    /// Whether nobody wrote over the record of a live or a freed block.
+    pub(super) fn is_whole(self) -> bool {
+        let record = self.record();
+        let is_unlinked = || self.next() == Ok(None) && record.next_found.get().is_none();
+        let are_links_left = || record.links.get() == UNUSED;
+        let may_be = match self.mark() {
+            Some(Mark::Live) => are_links_left() && is_unlinked(),
+            Some(Mark::Reached | Mark::Freed) => are_links_left(),
+            _ => true,
+        };
+        may_be && record.seal.get() == self.sum()
+    }
+
+    /// Whether the heap's block, of so many bytes, was handed out, and what its mark said is gone.
+    fn has_lost_mark(self, length: usize) -> bool {
+        // SAFETY: the last byte of the heap's block. It is behind the user's of any watched block, and is cleared before.
+        let last = || unsafe { self.raw().add(length - 1).read_volatile() };
+        self.mark().is_none() && (self.record().mark.load(Ordering::Relaxed) != 0 || last() == EDGE)
+    }
+
+    /// Looks at a block again from which others may take it meanwhile: what is wrong with it, if it is still what it was.
+    /// The heap's block has `length` bytes.
+    pub(super) fn check(self, length: usize) -> Result<(), Finding> {
+        let mark = self.mark();
+        let found = match mark {
+            None if self.has_lost_mark(length) => Err(Finding::RecordLost),
+            None | Some(Mark::Begun | Mark::Leaving) => Ok(()),
+            Some(_) if !self.is_whole() => Err(Finding::RecordLost),
+            Some(Mark::Live | Mark::Reached) => self.check_edges(),
+            Some(Mark::Freed | Mark::Released) => self.check_filling(),
+        };
+        core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+        if self.mark() == mark { found } else { Ok(()) }
     }
 
     /// The user's block.
     pub(super) fn user(self) -> NonNull<u8> {
         self.record().user.get()
+    }
+
+    /// Where the user's block begins, if it was aligned to no more than the heap's, for when the record is lost.
+    pub(super) fn likely_user(self) -> usize {
+        self.address() + FRONT
     }
 
     /// Bytes that the user asked for.
@@ -175,12 +255,27 @@ impl Watched {
         (self.record().allocated_at.get(), self.record().freed_at.get())
     }
 
-    pub(super) fn next(self) -> Option<Watched> {
-        self.record().next.get()
+    /// The next in the quarantine; an error where that was written over.
+    pub(super) fn next(self) -> Result<Option<Watched>, Finding> {
+        let next = self.record().next.get();
+        if self.record().next_check.get() == self.check_of(next) { Ok(next) } else { Err(Finding::RecordLost) }
     }
 
     pub(super) fn set_next(self, next: Option<Watched>) {
         self.record().next.set(next);
+        self.record().next_check.set(self.check_of(next));
+    }
+
+    fn check_of(self, next: Option<Watched>) -> usize {
+        !(self.address() ^ next.map_or(0, Self::address).rotate_left(32))
+    }
+
+    pub(super) fn next_found(self) -> Option<Watched> {
+        self.record().next_found.get()
+    }
+
+    pub(super) fn set_next_found(self, next: Option<Watched>) {
+        self.record().next_found.set(next);
     }
 
     /// Bytes of the heap that it takes.
@@ -190,7 +285,10 @@ impl Watched {
 
     /// Makes the heap's block, of `raw_size` bytes, a watched one.
     pub(super) fn begin(self, extent: &Extent, raw_size: usize, align: usize) {
+        self.set(Mark::Begun);
         let record = self.record();
+        record.links.set(UNUSED);
+        record.next_found.set(None);
         let front = align_up(self.address() + FRONT, align.max(16)).unwrap_or(self.address() + FRONT) - self.address();
         // SAFETY: `front + size` bytes are within the heap's block: see `Extent`.
         record.user.set(unsafe { self.raw().add(front) });
@@ -199,7 +297,7 @@ impl Watched {
         record.raw_size.set(raw_size);
         record.freed_by.set(0);
         record.freed_at.set(Stack::EMPTY);
-        record.next.set(None);
+        self.set_next(None);
         self.each_edge(|start, length| {
             // SAFETY: within the heap's block, outside the record and the user's part.
             unsafe { start.write_bytes(EDGE, length) };
@@ -229,29 +327,29 @@ impl Watched {
         if config::current().zero == Zero::Free { 0 } else { FREED }
     }
 
-    pub(super) fn fill_freed(self) {
-        // SAFETY: the user's part of a block that its user has given up.
-        unsafe { self.user().write_bytes(Self::filling(), self.size()) };
-    }
-
     /// Notes who allocated it and where, and hands it to the user.
     pub(super) fn note_allocation(self, stack: Stack) {
         self.record().allocated_by.set(os::thread_id());
         self.record().allocated_at.set(stack);
-        self.set(Mark::Live);
+        self.seal();
+        // What comes while leaks are looked for is held by whoever asked for it.
+        self.set(if leaks::are_looked_for() { Mark::Reached } else { Mark::Live });
     }
 
     /// Takes it out of its user's hands; false where that was done already.
     pub(super) fn retire(self) -> bool {
-        let mark = &self.record().mark;
-        let (live, freed) = (Mark::Live as usize ^ self.address(), Mark::Freed as usize ^ self.address());
-        mark.compare_exchange(live, freed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        // One of them, since it is never turned back.
+        self.turn(Mark::Live, Mark::Leaving) || self.turn(Mark::Reached, Mark::Leaving)
     }
 
-    /// Notes who freed it and where.
+    /// Fills it, and notes who freed it and where.
     pub(super) fn note_free(self, stack: Stack) {
+        // SAFETY: the user's part of a block that its user has given up.
+        unsafe { self.user().write_bytes(Self::filling(), self.size()) };
         self.record().freed_by.set(os::thread_id());
         self.record().freed_at.set(stack);
+        self.seal();
+        self.set(Mark::Freed);
     }
 
     /// It goes back to the heap.
@@ -261,16 +359,12 @@ impl Watched {
 
     /// For a search for leaks: marks it as found; false where it was already, or is not live.
     pub(super) fn reach(self) -> bool {
-        let first = self.is(Mark::Live);
-        if first {
-            self.set(Mark::Reached);
-        }
-        first
+        self.turn(Mark::Live, Mark::Reached)
     }
 
     /// Whether it is live and was not found.
     pub(super) fn is_unreached(self) -> bool {
-        self.is(Mark::Live)
+        self.mark() == Some(Mark::Live) && self.is_whole()
     }
 
     /// Whether a live block can be freed by somebody who says that of it.
@@ -312,11 +406,8 @@ impl Watched {
         found
     }
 
-    /// Whether a block that was freed is as it was left; nothing is said of one that was never watched, or is live.
-    pub(super) fn check_freed(self) -> Result<(), Finding> {
-        if !self.is_freed() {
-            return Ok(());
-        }
+    /// Whether a block that was freed is as it was left.
+    fn check_filling(self) -> Result<(), Finding> {
         // SAFETY: the user's part of a freed block; nobody but who is in the wrong writes to it.
         let bytes = unsafe { core::slice::from_raw_parts(self.user().as_ptr(), self.size()) };
         match bytes.iter().position(|byte| *byte != Self::filling()) {
@@ -335,28 +426,45 @@ impl Watched {
         let raw = address - (address - first) % size;
         // SAFETY: a block of a slab in checked mode, which was cleared before its first use.
         let watched = unsafe { Self::at(NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut(raw))) };
-        watched.begins_at(address)
+        watched.begins_at(address, size)
     }
 
     /// The block of a watched mapping that an address is the user's start of.
     pub(crate) fn in_mapping(mapping: Mapping, address: usize) -> Result<Self, FreeError> {
         // SAFETY: a watched mapping's block begins with a record.
-        unsafe { Self::at(mapping.block()) }.begins_at(address)
+        unsafe { Self::at(mapping.block()) }.begins_at(address, mapping.length())
     }
 
-    fn begins_at(self, address: usize) -> Result<Self, FreeError> {
-        if !self.is_live() && !self.is_freed() {
-            // Where the record was never written, or is gone.
-            let is_lost = self.record().mark.load(Ordering::Relaxed) != 0 && address - self.address() >= FRONT;
-            return Err(if is_lost { FreeError::Underrun { before: FRONT } } else { FreeError::DoubleFree });
+    /// The heap's block has `length` bytes.
+    fn begins_at(self, address: usize, length: usize) -> Result<Self, FreeError> {
+        let is_whole = match self.mark() {
+            None => !self.has_lost_mark(length),
+            Some(Mark::Begun | Mark::Leaving) => true,
+            Some(_) => self.is_whole(),
+        };
+        if !is_whole {
+            return Err(self.underrun_before(address));
         }
-        let user = self.user().as_ptr() as usize;
-        match (self.is_live(), address.checked_sub(user)) {
-            (true, Some(0)) => Ok(self),
-            (true, Some(offset)) if offset < self.size() => Err(FreeError::Interior { offset, size: self.size() }),
-            (true, _) => Err(FreeError::Foreign),
-            (false, _) => Err(FreeError::DoubleFree),
+        if !self.is_live() {
+            return Err(FreeError::DoubleFree);
         }
+        match address.checked_sub(self.user().as_ptr() as usize) {
+            Some(0) => Ok(self),
+            Some(offset) if offset < self.size() => Err(FreeError::Interior { offset, size: self.size() }),
+            _ => Err(FreeError::Foreign),
+        }
+    }
+
+    /// Its record was written over, and what begins at that address is taken for the user's block.
+    fn underrun_before(self, address: usize) -> FreeError {
+        let end = self.address() + size_of::<Record>();
+        let is_edge = |back: &usize| {
+            // SAFETY: behind the record, before an address in the same block of the heap.
+            unsafe { self.raw().add(address - back - self.address()).read_volatile() == EDGE }
+        };
+        let between = address.saturating_sub(end);
+        // If none of the man's land is touched, it is the record at the nearest.
+        FreeError::Underrun { before: (1..=between.min(BEFORE)).find(|back| !is_edge(back)).unwrap_or(between + 1) }
     }
 
     /// The watched block that an address lies in or near, live or freed, for reports.
@@ -392,7 +500,7 @@ impl Watched {
                 unsafe { Self::at(NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut(raw))) }
             }
         };
-        (watched.is_live() || watched.is_freed()).then_some(watched)
+        ((watched.is_live() || watched.is_freed()) && watched.is_whole()).then_some(watched)
     }
 
     /// The live block whose user's part an address lies in; for a search for leaks.

@@ -22,22 +22,27 @@ pub(super) enum Finding {
     RecordLost,
 }
 
-/// Reports what a free found wrong with a block, and ends the process. Never inlined: see `stack`.
+/// Reports what the verb `what` found wrong with a pointer, and ends the process. Never inlined: see `stack`.
 #[inline(never)]
-pub(super) fn fatal_free(error: FreeError, block: NonNull<u8>, watched: Option<Watched>) -> ! {
+pub(super) fn fatal_use(what: &str, error: FreeError, block: NonNull<u8>, watched: Option<Watched>) -> ! {
     let address = block.as_ptr() as usize;
-    describe(error.line("free", address), address, watched).text("; aborting").say();
+    describe(error.line(what, address), address, watched).text("; aborting").say();
     if let Some(watched) = watched {
         say_history(watched);
     }
-    let here = if error == FreeError::DoubleFree { "freed again" } else { "freed now" };
+    let here = match (what, error) {
+        ("free", FreeError::DoubleFree) => "freed again",
+        ("free", _) => "freed now",
+        _ => "used now",
+    };
     say_stack(here, os::thread_id(), &Stack::here());
     os::abort()
 }
 
 /// Reports what was found wrong with a block, and ends the process.
 pub(super) fn fatal(finding: Finding, watched: Watched) -> ! {
-    let address = watched.user().as_ptr() as usize;
+    let is_lost = finding == Finding::RecordLost;
+    let address = if is_lost { watched.likely_user() } else { watched.user().as_ptr() as usize };
     let line = Line::new().text("block ").address(address).text(": ");
     let line = match finding {
         Finding::Underrun { before } => {
@@ -51,8 +56,10 @@ pub(super) fn fatal(finding: Finding, watched: Watched) -> ! {
         }
         Finding::RecordLost => line.text("what is kept about it was written over (underrun)"),
     };
-    describe(line, address, Some(watched)).text("; aborting").say();
-    say_history(watched);
+    describe(line, address, (!is_lost).then_some(watched)).text("; aborting").say();
+    if !is_lost {
+        say_history(watched);
+    }
     os::abort()
 }
 

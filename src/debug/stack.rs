@@ -49,6 +49,11 @@ impl Stack {
         stack
     }
 
+    /// The return addresses.
+    pub(super) fn calls(&self) -> [usize; DEPTH] {
+        self.0
+    }
+
     pub(super) fn is_known(&self) -> bool {
         self.0[0] != 0
     }
