@@ -106,6 +106,9 @@ static OUTLIERS: [AtomicU8; ADDRESSES / GRANULE / 8] = [const { AtomicU8::new(0)
 /// The same for outliers aligned so far that their header stands in the granule before the user's pointer.
 static FAR_ALIGNED: [AtomicU8; ADDRESSES / GRANULE / 8] = [const { AtomicU8::new(0) }; ADDRESSES / GRANULE / 8];
 
+/// Granules in the longest outlier that there was.
+static LONGEST_OUTLIER: AtomicUsize = AtomicUsize::new(0);
+
 /// Whether the address lies in the zone. Null does not.
 #[inline(always)]
 pub(crate) fn contains(address: usize) -> bool {
@@ -220,6 +223,7 @@ pub(crate) fn allocate_outlier(size: usize) -> Option<Range> {
         unsafe { os::release(start, size) };
         return None;
     }
+    LONGEST_OUTLIER.fetch_max(size.div_ceil(GRANULE), Ordering::Relaxed);
     Some(Range { start, size, outlier: true })
 }
 
@@ -364,8 +368,14 @@ pub(crate) fn has_headers(address: usize) -> bool {
     BEGINS.get(granule / 8).is_some_and(|byte| byte.load(Ordering::Relaxed) & 1 << (granule % 8) != 0)
 }
 
-/// The start of the range that an address of the zone lies in; `None` where it lies in none.
+/// The start of the range that an address of the zone lies in; outside the zone, of the outlier it may lie in. `None` where
+/// there is none.
 pub(crate) fn range_around(address: usize) -> Option<usize> {
+    if !contains(address) {
+        let granules = LONGEST_OUTLIER.load(Ordering::Relaxed);
+        let before = |back| granule_start(address).checked_sub(back * GRANULE);
+        return (0..granules).map_while(before).find(|start| bit(&OUTLIERS, *start));
+    }
     let is_used = |address: usize| {
         let granule = address.checked_sub(EXTENT.base.load(Ordering::Relaxed))? / GRANULE;
         Some(USED.get(granule / 8)?.load(Ordering::Relaxed) & 1 << (granule % 8) != 0)

@@ -486,7 +486,7 @@ impl Watched {
             None => {
                 let slot = SlotIndex::of(address);
                 let word = segment.owner(slot);
-                if !word.is_checked() || !is_on() {
+                if granule != zone::granule_start(address) || !word.is_checked() || !is_on() {
                     return None;
                 }
                 let slab = Slab::at(segment, slot.minus(word.back()));
