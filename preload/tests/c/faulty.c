@@ -531,6 +531,37 @@ static void late_write_in_a_child(size_t size) {
     if (WIFSIGNALED(status)) raise(WTERMSIG(status));
 }
 
+/* Writing to the link of a block that was freed, without the debug mode: which of many, and what. Then the block's like
+   are allocated and freed, and not used, until the allocator comes across the link. */
+
+enum { LINKED = 200 };
+static char *linked[LINKED];
+static int corrupted_one;
+static void *corrupted_with;
+
+static void free_linked(void) {
+    for (int i = 0; i < LINKED; i++) free(linked[i]);
+    memcpy(linked[corrupted_one], &corrupted_with, sizeof(void *));
+}
+
+static void corrupted(size_t size, int which, void *with, int elsewhere) {
+    for (int i = 0; i < LINKED; i++) linked[i] = malloc(size);
+    corrupted_one = which;
+    corrupted_with = with;
+    tell(linked[which], size);
+    elsewhere ? in_thread(free_linked) : free_linked();
+    for (int i = 0; i < 3000; i++) near[0] = malloc(size);
+}
+
+static void corrupted_by_garbage(size_t size) { corrupted(size, LINKED - 1, (void *)0x4141414141414141, 0); }
+static void corrupted_by_text(size_t size) { corrupted(size, LINKED - 1, (void *)0x00646c726f77, 0); }
+static void corrupted_by_zero(size_t size) { corrupted(size, LINKED - 1, NULL, 0); }
+static void corrupted_by_a_stack_pointer(size_t size) { corrupted(size, LINKED - 1, &size, 0); }
+static void corrupted_by_a_far_block(size_t size) { corrupted(size, LINKED - 1, malloc(5 * MIB), 0); }
+static void corrupted_garbage_elsewhere(size_t size) { corrupted(size, LINKED - 2, (void *)0x4141414141414141, 1); }
+static void corrupted_stack_elsewhere(size_t size) { corrupted(size, LINKED - 2, &size, 1); }
+static void corrupted_garbage_in_the_middle(size_t size) { corrupted(size, LINKED / 2, (void *)0x4141414141414141, 0); }
+
 /* Blocks that nothing points to any more. Nothing is left of them on the stack. */
 
 struct link {
@@ -638,7 +669,10 @@ static const struct {
     CASE(late_write_of_the_first), CASE(late_write_of_the_last), CASE(late_write_found_on_leaving),
     CASE(late_write_found_on_reuse), CASE(late_write_long_after), CASE(late_write_after_realloc_moved),
     CASE(late_write_by_another_thread), CASE(late_write_of_anothers_free), CASE(late_write_of_aligned),
-    CASE(late_write_in_a_child), LEAK(leak_lost), LEAK(leak_overwritten), LEAK(leak_cycle),
+    CASE(late_write_in_a_child),
+    CASE(corrupted_by_garbage), CASE(corrupted_by_text), CASE(corrupted_by_zero), CASE(corrupted_by_a_stack_pointer),
+    CASE(corrupted_by_a_far_block), CASE(corrupted_garbage_elsewhere), CASE(corrupted_stack_elsewhere),
+    CASE(corrupted_garbage_in_the_middle), LEAK(leak_lost), LEAK(leak_overwritten), LEAK(leak_cycle),
     LEAK(leak_list_without_its_head), LEAK(leak_of_a_thread_that_ended), LEAK(leak_reached_only_from_a_leak),
     LEAK(leak_by_realloc), LEAK(leak_aligned), LEAK(leak_of_calloc), LEAK(leak_past_its_end),
     LEAK(leak_kept_in_freed_memory), LEAK(leak_at_an_early_return),
