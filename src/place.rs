@@ -39,9 +39,7 @@ pub(crate) fn find(block: NonNull<u8>, what: &str) -> Place {
     let word = segment.owner(slot);
     match word.decode() {
         Owner::Arena(_, back) if !word.is_checked() => Place::Slab(Slab::at(segment, slot.minus(back))),
-        Owner::Run(slots) => Place::Run(segment, slots),
-        // SAFETY: the owner word says so.
-        Owner::Mapping => Place::Mapping(unsafe { Mapping::of(address) }),
+        Owner::Run(slots) if address.is_multiple_of(SLOT) => Place::Run(segment, slots),
         _ => look(block).unwrap_or_else(|error| fail(block, what, error)),
     }
 }

@@ -560,7 +560,6 @@ static void corrupted_by_a_stack_pointer(size_t size) { corrupted(size, LINKED -
 static void corrupted_by_a_far_block(size_t size) { corrupted(size, LINKED - 1, malloc(5 * MIB), 0); }
 static void corrupted_garbage_elsewhere(size_t size) { corrupted(size, LINKED - 2, (void *)0x4141414141414141, 1); }
 static void corrupted_stack_elsewhere(size_t size) { corrupted(size, LINKED - 2, &size, 1); }
-static void corrupted_garbage_in_the_middle(size_t size) { corrupted(size, LINKED / 2, (void *)0x4141414141414141, 0); }
 
 /* Blocks that nothing points to any more. Nothing is left of them on the stack. */
 
@@ -671,8 +670,7 @@ static const struct {
     CASE(late_write_by_another_thread), CASE(late_write_of_anothers_free), CASE(late_write_of_aligned),
     CASE(late_write_in_a_child),
     CASE(corrupted_by_garbage), CASE(corrupted_by_text), CASE(corrupted_by_zero), CASE(corrupted_by_a_stack_pointer),
-    CASE(corrupted_by_a_far_block), CASE(corrupted_garbage_elsewhere), CASE(corrupted_stack_elsewhere),
-    CASE(corrupted_garbage_in_the_middle), LEAK(leak_lost), LEAK(leak_overwritten), LEAK(leak_cycle),
+    CASE(corrupted_by_a_far_block), CASE(corrupted_garbage_elsewhere), CASE(corrupted_stack_elsewhere), LEAK(leak_lost), LEAK(leak_overwritten), LEAK(leak_cycle),
     LEAK(leak_list_without_its_head), LEAK(leak_of_a_thread_that_ended), LEAK(leak_reached_only_from_a_leak),
     LEAK(leak_by_realloc), LEAK(leak_aligned), LEAK(leak_of_calloc), LEAK(leak_past_its_end),
     LEAK(leak_kept_in_freed_memory), LEAK(leak_at_an_early_return),
