@@ -231,6 +231,7 @@ fn each_watched(visit: &mut dyn FnMut(Watched, usize)) {
 
 /// When the process exits: looks at every block once more, and for those that nothing points to.
 extern "C" fn at_exit() {
+    quarantine::freeze();
     each_watched(&mut |watched, length| {
         if let Err(finding) = watched.check(length) {
             report::fatal(finding, watched);

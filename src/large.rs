@@ -86,6 +86,7 @@ impl Mapping {
             unsafe { zone::free(range) };
             return None;
         }
+        zone::show_headers(&range);
         // SAFETY: the header lies in the page just committed.
         let mapping = Mapping(unsafe { range.start.add(HEADER) }.cast());
         let placement = if range.outlier { Placement::Outlier } else { Placement::Zone };

@@ -48,7 +48,7 @@ static PART: AtomicUsize = AtomicUsize::new(0);
 
 /// One bit a granule of the zone: in use. Guarded by `LOCK`, but for the reads in `used_granule`.
 static USED: Map = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
-/// One bit a granule of the zone: a range that was handed out begins with it. Written under `LOCK`.
+/// One bit a granule of the zone: a range that was handed out and committed begins with it.
 static BEGINS: Map = [const { AtomicU8::new(0) }; WANTED / GRANULE / 8];
 /// What is known of each part's granules, by the part's number.
 static BOUNDS: [Bounds; PARTS] = [const { Bounds::new() }; PARTS];
@@ -218,7 +218,7 @@ pub(crate) fn allocate(part: Part, nodes: usize, size: usize) -> Option<Range> {
 pub(crate) fn allocate_outlier(size: usize) -> Option<Range> {
     let size = align_up(size, os::page_size())?;
     let start = os::reserve(size, GRANULE)?;
-    if !set_bit(&OUTLIERS, start.as_ptr().expose_provenance()) {
+    if start.as_ptr().expose_provenance() >= ADDRESSES {
         // SAFETY: just reserved, unused.
         unsafe { os::release(start, size) };
         return None;
@@ -257,7 +257,6 @@ fn allocate_in_zone(part: usize, granules: usize) -> Option<NonNull<u8>> {
         if run == granules {
             let start = at - granules;
             mark(&USED, first + start, granules, true);
-            mark(&BEGINS, first + start, 1, true);
             bounds.never_used.fetch_max(at, Ordering::Relaxed);
             if start == from {
                 bounds.first_free.store(at, Ordering::Relaxed);
@@ -357,6 +356,15 @@ pub(crate) fn release_refused() {
     }
 }
 
+/// Tells that headers can be read at the start of a range that was handed out: it was committed.
+pub(crate) fn show_headers(range: &Range) {
+    if range.outlier {
+        set_bit(&OUTLIERS, range.start.as_ptr().expose_provenance());
+    } else {
+        set_bit(&BEGINS, granule_of(range.start) * GRANULE);
+    }
+}
+
 /// Whether what masking the address leads to is the first granule of a range that was handed out: a segment's or a
 /// mapping's, where headers stand. Relaxed: whoever has a live block there was handed it after the bit was set.
 #[inline]
@@ -437,11 +445,12 @@ pub(crate) unsafe fn free(range: Range) {
         unsafe { os::release(range.start, size) };
         return;
     }
+    let (first, granules) = (granule_of(range.start), size / GRANULE);
+    // Nobody looks there for headers any more.
+    clear_bit(&BEGINS, first * GRANULE);
     // SAFETY: the caller gives the range up; others can be given it only after this.
     let clean = unsafe { give_back(range.start, size) };
-    let (first, granules) = (granule_of(range.start), size / GRANULE);
     let _guard = LOCK.lock();
-    mark(&BEGINS, first, 1, false);
     if clean {
         make_free(first, granules);
         clean_up();

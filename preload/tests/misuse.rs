@@ -64,7 +64,7 @@ fn freeing_a_small_block_twice_at_once_names_its_size_class_and_node() {
         ],
     );
     let outcome = run(preloaded(compiled("faulty.c", &[])).args(["double_free", "1000"]));
-    assert!(outcome.only_line().contains("; size class 1024 B, node "), "{outcome:?}");
+    assert!(outcome.only_line().contains("; size class 1.0 KiB, node "), "{outcome:?}");
 }
 
 /// The memory may be nobody's by then, which is said.

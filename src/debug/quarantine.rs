@@ -3,7 +3,9 @@
 use core::cell::Cell;
 
 use super::{Watched, report};
+use crate::os;
 use crate::sync::lock::Lock;
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bytes of the heap that wait at most, all together.
 const MOST: usize = 32 << 20;
@@ -31,11 +33,25 @@ static QUARANTINE: Quarantine = Quarantine {
     queue: Queue { oldest: Cell::new(None), newest: Cell::new(None), bytes: Cell::new(0), blocks: Cell::new(0) },
 };
 
+/// Set once the process exits: nothing leaves the quarantine then, so that what is looked at stays where it is.
+static IS_FROZEN: AtomicBool = AtomicBool::new(false);
+/// Threads that are giving blocks back to the heap.
+static RELEASING: AtomicUsize = AtomicUsize::new(0);
+/// How often those are looked for before the exit goes on without them: in a child of `fork` they are not there any more.
+const LOOKS: usize = 1 << 20;
+
+/// From now on no block leaves the quarantine.
+pub(super) fn freeze() {
+    IS_FROZEN.store(true, Ordering::SeqCst);
+    (0..LOOKS).take_while(|_| RELEASING.load(Ordering::SeqCst) > 0).for_each(|_| os::relax());
+}
+
 /// Puts a freed block in; those that have to leave for it go back to the heap.
 pub(super) fn put(watched: Watched) {
     if QUARANTINE.lock.is_mine() {
         // A signal handler on top of this very function.
-        return super::release(watched);
+        watched.set_next(None);
+        return release_all(Some(watched));
     }
     let leaving = {
         let _guard = QUARANTINE.lock.lock();
@@ -47,7 +63,7 @@ pub(super) fn put(watched: Watched) {
 
 /// Gives all that waits back to the heap; false where nothing does.
 pub(super) fn empty() -> bool {
-    if QUARANTINE.lock.is_mine() {
+    if QUARANTINE.lock.is_mine() || IS_FROZEN.load(Ordering::SeqCst) {
         return false;
     }
     let leaving = {
@@ -62,7 +78,12 @@ pub(super) fn empty() -> bool {
 fn release_all(mut leaving: Option<Watched>) {
     while let Some(oldest) = leaving {
         leaving = after(oldest);
-        super::release(oldest);
+        RELEASING.fetch_add(1, Ordering::SeqCst);
+        // What has left the queue just before stays as it is, too.
+        if !IS_FROZEN.load(Ordering::SeqCst) {
+            super::release(oldest);
+        }
+        RELEASING.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -86,7 +107,8 @@ impl Queue {
         let first = self.oldest.get()?;
         let mut last = None;
         while let Some(oldest) = self.oldest.get() {
-            let is_too_much = self.bytes.get() > MOST || self.blocks.get() > MOST_BLOCKS;
+            let is_too_much =
+                !IS_FROZEN.load(Ordering::SeqCst) && (self.bytes.get() > MOST || self.blocks.get() > MOST_BLOCKS);
             if !is_too_much || self.newest.get() == Some(oldest) {
                 break;
             }

@@ -69,6 +69,8 @@ struct Record {
     next_found: Cell<Option<Watched>>,
     /// What the fields below must agree with, but while they are being written (`Begun`, `Leaving`).
     seal: Cell<usize>,
+    /// How many blocks were watched before it.
+    born: Cell<usize>,
     user: Cell<NonNull<u8>>,
     size: Cell<usize>,
     align: Cell<usize>,
@@ -80,11 +82,14 @@ struct Record {
     freed_at: Cell<Stack>,
 }
 
+/// Blocks that were watched so far.
+static BORN: AtomicUsize = AtomicUsize::new(0);
+
 /// What stands where the heap would link the block.
 const UNUSED: [usize; 2] = [usize::from_ne_bytes([EDGE; 8]); 2];
 
 /// Bytes before a block at least: the record and sixteen of no man's land.
-const FRONT: usize = 272;
+const FRONT: usize = 288;
 const _: () = assert!(size_of::<Record>() + 16 <= FRONT && FRONT.is_multiple_of(16));
 
 /// How a watched block lies in one of the heap's.
@@ -167,7 +172,8 @@ impl Watched {
     fn sum(self) -> usize {
         let record = self.record();
         let threads = (record.allocated_by.get() as usize) << 32 | record.freed_by.get() as usize;
-        let fields = [self.user().as_ptr() as usize, self.size(), self.align(), self.raw_size(), threads];
+        let place = self.user().as_ptr() as usize;
+        let fields = [record.born.get(), place, self.size(), self.align(), self.raw_size(), threads];
         let (allocated_at, freed_at) = self.stacks();
         let words = fields.into_iter().chain(allocated_at.calls()).chain(freed_at.calls());
         // Each step leads from different sums to different ones.
@@ -202,7 +208,7 @@ impl Watched {
     /// Looks at a block again from which others may take it meanwhile: what is wrong with it, if it is still what it was.
     /// The heap's block has `length` bytes.
     pub(super) fn check(self, length: usize) -> Result<(), Finding> {
-        let mark = self.mark();
+        let (mark, born) = (self.mark(), self.record().born.get());
         let found = match mark {
             None if self.has_lost_mark(length) => Err(Finding::RecordLost),
             None | Some(Mark::Begun | Mark::Leaving) => Ok(()),
@@ -211,7 +217,8 @@ impl Watched {
             Some(Mark::Freed | Mark::Released) => self.check_filling(),
         };
         core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
-        if self.mark() == mark { found } else { Ok(()) }
+        let is_same = self.mark() == mark && self.record().born.get() == born;
+        if is_same { found } else { Ok(()) }
     }
 
     /// The user's block.
@@ -287,6 +294,7 @@ impl Watched {
     pub(super) fn begin(self, extent: &Extent, raw_size: usize, align: usize) {
         self.set(Mark::Begun);
         let record = self.record();
+        record.born.set(BORN.fetch_add(1, Ordering::Relaxed));
         record.links.set(UNUSED);
         record.next_found.set(None);
         let front = align_up(self.address() + FRONT, align.max(16)).unwrap_or(self.address() + FRONT) - self.address();

@@ -148,6 +148,7 @@ impl Locked {
             unsafe { zone::free(range) };
             return None;
         }
+        zone::show_headers(&range);
         // SAFETY: as above.
         unsafe { os::refuse_huge_pages(range.start, GRANULE) };
         // SAFETY: the granule is committed, and becomes a segment here.

@@ -385,8 +385,8 @@ static void underrun_by_each(size_t size, int fill, size_t reach) {
     memset(block - reach, fill, reach);
     free(block);
 }
-static void underrun_of_the_header(size_t size) { underrun_by_each(size, 1, 272); }
-static void underrun_of_the_header_with_zeros(size_t size) { underrun_by_each(size, 0, 272); }
+static void underrun_of_the_header(size_t size) { underrun_by_each(size, 1, 288); }
+static void underrun_of_the_header_with_zeros(size_t size) { underrun_by_each(size, 0, 288); }
 
 static void underrun_far(size_t size) {
     char *block = take(size);
@@ -396,20 +396,20 @@ static void underrun_far(size_t size) {
 
 static void underrun_further(size_t size) {
     char *block = take(size);
-    memset(block - 240, 1, 8);
+    memset(block - 256, 1, 8);
     free(block);
 }
 
 static void underrun_furthest(size_t size) {
     char *block = take(size);
-    block[-272] = 1;
+    block[-288] = 1;
     free(block);
 }
 
 /* Each byte before the block in turn, in a child of its own. */
 static void underrun_of_each_byte(size_t size) {
     char *block = take(size);
-    for (int back = 1; back <= 272; back++)
+    for (int back = 1; back <= 288; back++)
         if (fork() == 0) {
             block[-back] ^= 4;
             signal(SIGABRT, exits_quietly);
@@ -429,7 +429,7 @@ static void underrun_never_freed(size_t size) {
 
 static void underrun_of_the_header_never_freed(size_t size) {
     handed = take(size);
-    memset(handed - 272, 1, 272);
+    memset(handed - 288, 1, 288);
 }
 
 static void underrun_of_aligned(size_t size) {
