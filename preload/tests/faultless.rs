@@ -72,7 +72,7 @@ fn blocks_that_something_points_to_are_no_leaks_in_little_address_space() {
 fn what_waits_in_the_quarantine_is_not_missed_where_memory_is_short() {
     for case in ["little_memory", "until_there_is_none"] {
         let mut limited = preloaded(compiled("faultless.c", &[]));
-        limited.envs([("HOMING_DEBUG", "1"), ("HOMING_POOL_LIMIT", "48M"), ("HOMING_OVERFLOW", "fail")]);
+        limited.envs([("HOMING_DEBUG", "1"), ("HOMING_POOL_LIMIT", "24M"), ("HOMING_OVERFLOW", "fail")]);
         run(limited.arg(case)).silent();
         let text = format!("ulimit -v 400000; exec {} {case}", compiled("faultless.c", &[]).display());
         run(preloaded("/bin/sh").args(["-c", &text]).env("HOMING_DEBUG", "1")).silent();
