@@ -349,6 +349,18 @@ fn every_write_to_a_freed_block_is_noticed() {
     );
 }
 
+/// Clearing what is handed out must not wipe off what tells of a write.
+#[test]
+fn a_write_to_a_freed_block_is_noticed_on_reuse_where_memory_is_cleared_too() {
+    for (zero, size) in ["alloc", "free"].into_iter().flat_map(|zero| SMALL.iter().map(move |size| (zero, size))) {
+        let mut command = preloaded(compiled("faulty.c", &[]));
+        command.arg("late_write_found_on_reuse").arg(size.to_string());
+        let outcome = run(command.envs([("HOMING_DEBUG", "1"), ("HOMING_ZERO", zero)]));
+        assert_eq!(outcome.signal, Some(libc::SIGABRT), "HOMING_ZERO={zero}, {size}: {outcome:?}");
+        assert!(outcome.lines()[0].contains("(write after free)"), "HOMING_ZERO={zero}, {size}: {outcome:?}");
+    }
+}
+
 #[test]
 fn every_leak_is_noticed() {
     leaks_noticed(
