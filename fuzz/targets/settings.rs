@@ -61,6 +61,7 @@ fn is_accepted(key: &str, value: &str) -> Option<bool> {
         }
         "LARGE" => one_of(&["local", "firsttouch", "interleave"]),
         "PURGE_DELAY" => is_time(value),
+        "DEBUG" => one_of(&["0", "1", "leaks"]),
         "STATS" => one_of(&["off", "exit"]),
         "VERBOSE" => one_of(&["0", "1"]),
         "REPORT" => value.split_once(':').is_some_and(|(process, descriptor)| {
