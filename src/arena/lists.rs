@@ -552,12 +552,24 @@ extern "C" fn freed_twice(block: Block) {
     double_free(block);
 }
 
-/// Takes back a block of the calling thread's own arena that lies beyond its slab's first slot, or in checked mode.
+/// Takes back a block of the calling thread's own arena that lies beyond its slab's first slot, or in checked mode. Unlike
+/// the fast path it is a slow path to whoever interrupts it.
 #[inline(never)]
 extern "C" fn free_to_own(slab: Slab, block: Block) {
-    if slab.free_local(block) {
-        count_ran_out(slab);
+    let arena = tls::get();
+    if arena.busy.get() {
+        // Re-entered in the middle of a slow path: the block comes home by the arena's own inbox.
+        block.set_next(None);
+        return send_home(Destination::arena(arena.address()), block, block);
     }
+    arena.busy.set(true);
+    compiler_fence(Ordering::Acquire);
+    if slab.free_local(block) {
+        arena.count_ran_out(slab, None);
+        arena.look_after();
+    }
+    compiler_fence(Ordering::Release);
+    arena.busy.set(false);
 }
 
 /// Sends the chain that was just filled.

@@ -1,21 +1,31 @@
 //! A lock of one word that neither allocates nor unwinds, knows its holder, and can be taken across a `fork`.
 //!
-//! States of the word, after Drepper's "Futexes Are Tricky" (mutex 2):
+//! States of the word, after Drepper's "Futexes Are Tricky" (mutex 2), with the holder's name in it:
 //!
 //! | state | meaning | who leaves it |
 //! |---|---|---|
-//! | `FREE` | nobody holds it | any thread, by compare-exchange to `HELD` |
-//! | `HELD` | held, nobody sleeps | the holder to `FREE`; a waiter to `CONTENDED` |
-//! | `CONTENDED` | held, somebody may sleep | the holder to `FREE`, waking one |
+//! | `FREE` | nobody holds it | any thread, by compare-exchange to its name; a waiter to its name and `CONTENDED` |
+//! | a name | held, nobody sleeps | the holder to `FREE`; a waiter adds `CONTENDED` |
+//! | a name and `CONTENDED` | held, somebody may sleep | the holder to `FREE`, waking one |
 //!
-//! `holder` is written by the holder only; it lets a thread that is re-entered (a signal handler, a hook) see that
-//! waiting would be for itself.
+//! A thread that is re-entered (a signal handler, a hook) sees by its name that waiting would be for itself, from the very
+//! instruction that takes the lock to the one that frees it. Two threads may have the same name, if rarely: `holder`, the
+//! holder's full token, tells them apart but for the moments in which it is 0. Who is taken for the holder and is not goes
+//! by where nothing is locked, which loses nothing.
 
 use super::{AtomicU32, AtomicUsize, Ordering, const_unless_loom};
 
 const FREE: u32 = 0;
-const HELD: u32 = 1;
-const CONTENDED: u32 = 2;
+/// A bit beside the holder's name.
+const CONTENDED: u32 = 1;
+/// A bit of every name, so that none is `FREE`.
+const HELD: u32 = 2;
+
+/// The calling thread's name, as it stands in the word of a lock that it holds.
+#[inline]
+fn name() -> u32 {
+    bits_of_name(thread_token()) & !(HELD | CONTENDED) | HELD
+}
 
 /// The lock. See the module's text.
 pub(crate) struct Lock {
@@ -41,7 +51,7 @@ impl Lock {
     /// ([`is_mine`](Self::is_mine)).
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_> {
-        if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if self.word.compare_exchange(FREE, name(), Ordering::Acquire, Ordering::Relaxed).is_err() {
             if self.is_forking_here() {
                 return Guard(self);
             }
@@ -55,7 +65,7 @@ impl Lock {
     /// The lock if it is free now.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_>> {
-        self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        self.word.compare_exchange(FREE, name(), Ordering::Acquire, Ordering::Relaxed).ok()?;
         self.holder.store(thread_token(), Ordering::Relaxed);
         Some(Guard(self))
     }
@@ -75,36 +85,49 @@ impl Lock {
 
     #[inline]
     fn is_held_by_me(&self) -> bool {
-        self.holder.load(Ordering::Relaxed) == thread_token()
+        if self.word.load(Ordering::Relaxed) & !CONTENDED != name() {
+            return false;
+        }
+        let holder = self.holder.load(Ordering::Relaxed);
+        holder == thread_token() || holder == 0
     }
 
     /// Whether the calling thread holds the lock across a `fork`. What it guards is whole, so the thread may go in: the
     /// handlers that others have registered for the `fork` allocate.
     #[inline]
     fn is_forking_here(&self) -> bool {
-        self.is_held_by_me() && self.forking.load(Ordering::Relaxed) == 1
+        self.holder.load(Ordering::Relaxed) == thread_token() && self.forking.load(Ordering::Relaxed) == 1
     }
 
     #[cold]
     fn lock_contended(&self) {
         for _ in 0..SPINS {
             if self.word.load(Ordering::Relaxed) == FREE
-                && self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                && self.word.compare_exchange(FREE, name(), Ordering::Acquire, Ordering::Relaxed).is_ok()
             {
                 return;
             }
             relax();
         }
-        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+        loop {
+            let seen = self.word.load(Ordering::Relaxed);
+            let wanted = if seen == FREE { name() | CONTENDED } else { seen | CONTENDED };
+            if seen != wanted && self.word.compare_exchange(seen, wanted, Ordering::Acquire, Ordering::Relaxed).is_err()
+            {
+                continue;
+            }
+            if seen == FREE {
+                return;
+            }
             sleeps_on(self.holder.load(Ordering::Relaxed));
-            wait(&self.word, CONTENDED);
+            wait(&self.word, wanted);
         }
     }
 
     fn unlock(&self) {
         leaves(self.address());
         self.holder.store(0, Ordering::Relaxed);
-        if self.word.swap(FREE, Ordering::Release) == CONTENDED {
+        if self.word.swap(FREE, Ordering::Release) & CONTENDED != 0 {
             wake_one(&self.word);
         }
     }
@@ -156,6 +179,11 @@ mod platform {
     pub(super) use crate::os::fault::{leaves, sleeps_on, took};
     pub(super) use crate::os::{relax, thread_token};
 
+    /// What of a thread's token goes into its name: tokens are addresses that differ in these bits, as good as always.
+    pub(super) fn bits_of_name(token: usize) -> u32 {
+        (token >> 4) as u32
+    }
+
     pub(super) fn wait(word: &AtomicU32, expected: u32) {
         crate::os::futex_wait(word, expected);
     }
@@ -182,6 +210,10 @@ mod platform {
         TOKEN.with(|token| *token)
     }
 
+    pub(super) fn bits_of_name(token: usize) -> u32 {
+        (token << 2) as u32
+    }
+
     pub(super) fn relax() {
         loom::thread::yield_now();
     }
@@ -196,7 +228,7 @@ mod platform {
     pub(super) fn leaves(_: usize) {}
     pub(super) fn sleeps_on(_: usize) {}
 }
-use platform::{SPINS, leaves, relax, sleeps_on, thread_token, took, wait, wake_one};
+use platform::{SPINS, bits_of_name, leaves, relax, sleeps_on, thread_token, took, wait, wake_one};
 
 #[cfg(all(test, loom))]
 mod loom_models {

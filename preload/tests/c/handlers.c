@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -177,11 +178,42 @@ static void outside(void) {
     CHECK(turn >= 20000 && !broken);
 }
 
+/* ---- At any instruction ---------------------------------------------------------------------------------------- */
+
+enum { HANDLERS = 500, PIECES = 512 };
+static volatile sig_atomic_t handled;
+
+static void at_any_instruction_handler(int signal) {
+    (void)signal;
+    in_a_handler();
+    handled++;
+}
+
+/* Until so many handlers have interrupted it, wherever it was. */
+static void at_any_instruction(void) {
+    struct sigaction action = {.sa_handler = at_any_instruction_handler, .sa_flags = SA_RESTART};
+    struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+    static struct piece pieces[PIECES];
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (unsigned round = 0; handled < HANDLERS && !broken; round++) {
+        struct piece *piece = &pieces[round * 2654435761u >> 23];
+        if (piece->block && !give(piece)) broken = true;
+        if (!take(piece, WORK_SIZES[round % 97 == 0 ? round % WORKS : round % (WORKS / 2)], round)) broken = true;
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    for (unsigned i = 0; i < PIECES; i++)
+        if (pieces[i].block && !give(&pieces[i])) broken = true;
+    give_all();
+    CHECK(!broken);
+}
+
 int main(int count, char **words) {
     /* Who waits for itself, waits no longer than this. */
     alarm(300);
     if (count > 1 && !strcmp(words[1], "in-the-middle")) in_the_middle();
     else if (count > 1 && !strcmp(words[1], "outside")) outside();
+    else if (count > 1 && !strcmp(words[1], "anywhere")) at_any_instruction();
     else return 9;
     return failures != 0;
 }
