@@ -36,7 +36,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::config::Config;
 use crate::node::{self, Whereabouts};
-use crate::segment::ARENA_ALIGN;
+use crate::segment::{ARENA_ALIGN, LEAST_WEIGHT_OF_TWO_WORDS, SegmentPtr, SlotIndex};
 use crate::size_class::{ByClass, CLASSES, ClassId};
 use crate::slab::{Block, Slab};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
@@ -190,6 +190,7 @@ impl Arena {
         let list = &self.fast[class];
         let block = list.get()?;
         list.set(block.next());
+        block.forget_link();
         Some(block)
     }
 
@@ -294,6 +295,18 @@ pub(crate) fn is_known_free(slab: Slab, block: NonNull<u8>) -> bool {
 pub(crate) fn refuse_free_block(slab: Slab, block: Block) {
     if tls::get().has_free(slab, block.pointer()) {
         crate::misuse::double_free(block);
+    }
+}
+
+/// Hardened: notes in a block that is about to go home from here, if it looks free already, that it is to be looked for there.
+#[cold]
+#[inline(never)]
+pub(crate) fn suspect_free_block(segment: SegmentPtr, slot: SlotIndex, block: NonNull<u8>) {
+    let Some(_) = segment.owner(slot).unchecked_arena_address() else { return };
+    // SAFETY: the user has given the block up, and the word is a slab's.
+    let block = unsafe { Block::at(block) };
+    if segment.weight(slot) >= LEAST_WEIGHT_OF_TWO_WORDS && block.looks_free() {
+        block.suspect();
     }
 }
 

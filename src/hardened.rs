@@ -9,7 +9,7 @@
 //! | they try | what stands against it |
 //! |---|---|
 //! | to write a link into a free block, so that a later allocation lands where it leads | links are encoded with two random numbers and the place they stand at; what does not decode to a block of the same segment ends the process (as in snmalloc and mimalloc's secure mode) |
-//! | to free a block twice, so that it is handed out twice | a block whose first word decodes to a link is looked for among the free ones before it is freed |
+//! | to free a block twice, so that it is handed out twice | a block whose first word decodes to a link is looked for among the free ones before it is freed (one of 8 bytes that another thread frees is not) |
 //! | to have a block of their choice lie behind the one they overflow | blocks are carved in random order, and come back in random order, not last in first out |
 //! | to overflow far, from one object into many | every sixteenth slot of 64 KiB is a guard that cannot be touched, at a random phase; a mapping of its own ends before one; so do the headers at a segment's front |
 //! | to learn addresses from freed blocks | no plain pointer is left in a free block |
@@ -57,6 +57,12 @@ fn disguise(place: usize) -> usize {
 #[inline(always)]
 pub(crate) fn encoded(link: usize, place: usize) -> usize {
     if ON { link ^ disguise(place) } else { link }
+}
+
+/// What the second word of a block at `place` says where it may be free already.
+#[inline(always)]
+pub(crate) fn suspicion(place: usize) -> usize {
+    !disguise(place)
 }
 
 /// Whether a word that stands at `place` decodes to what a link to another block of the segment may be.

@@ -261,6 +261,9 @@ extern "C" fn free_outside_zone<C: Claim>(block: *mut u8, claim: C) {
 #[inline(never)]
 #[allow(improper_ctypes_definitions, reason = "a claim of nothing is no argument")]
 extern "C" fn free_elsewhere<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, claim: C) {
+    if hardened::ON {
+        arena::suspect_free_block(segment, slot, block);
+    }
     if !arena::gather(segment, slot, segment.owner(slot), block) {
         free_by_owner(block, segment, slot, claim);
     }

@@ -90,6 +90,28 @@ impl Block {
         granule_start(self.address()) == granule_start(other.address())
     }
 
+    /// Hardened: leaves no link in a block that is handed out, which would look free still when it is freed.
+    #[inline(always)]
+    pub(crate) fn forget_link(self) {
+        if hardened::ON {
+            // SAFETY: whoever holds the block may write to it (invariant of `Block`).
+            unsafe { self.0.cast::<usize>().write(0) };
+        }
+    }
+
+    /// Has whoever brings the block home look for it among the free ones. For one of two words or more.
+    pub(crate) fn suspect(self) {
+        // SAFETY: its user has given the block up, and it is two words long at least.
+        unsafe { self.0.cast::<usize>().add(1).write(hardened::suspicion(self.address())) }
+    }
+
+    /// Whether that was asked for.
+    #[inline(always)]
+    pub(crate) fn is_suspect(self) -> bool {
+        // SAFETY: whoever holds the block may read it, and callers pass one of two words or more.
+        unsafe { self.0.cast::<usize>().add(1).read() == hardened::suspicion(self.address()) }
+    }
+
     /// Whether a block that is about to be freed looks as if it was already.
     #[inline(always)]
     pub(crate) fn looks_free(self) -> bool {

@@ -72,7 +72,7 @@ MUTATIONS = [
     ("headers are not guarded", SEGMENT, "            unsafe { os::forbid(self.part(end), FIRST_SLOT * SLOT - end) };", "", ATTACKS),
     ("nothing is inaccessible behind a mapping", LARGE, "!hardened::ON && !os::promises_are_counted()", "!os::promises_are_counted()", ATTACKS),
     ("a block that looks free is freed", HEAP, "    if hardened::ON && block.looks_free() {", "    if false && block.looks_free() {", ATTACKS),
-    ("a block that looks free comes home", LISTS, "        if hardened::ON && block.looks_free() && self", "        if false && block.looks_free() && self", ATTACKS),
+    ("a block that looks free comes home", LISTS, "        if is_suspect && self", "        if is_suspect && false && self", ATTACKS),
     ("hints are left in free blocks", SLAB, "        if hardened::ON {\n            return;\n        }\n        // SAFETY: whoever holds the block may write to it, and callers", "        // SAFETY: whoever holds the block may write to it, and callers", ATTACKS),
     # Panics.
     ("an index is checked", SEGMENT, "        self.header().free_count.get() as usize", "        [0, self.header().free_count.get() as usize][usize::from(self.address() != 0)]", "ci/panics"),

@@ -54,6 +54,7 @@ impl Arena {
             self.lookout.count();
             let (list, listed) = (&self.fast[class], &self.listed[class]);
             list.set(first.next());
+            first.forget_link();
             listed.set(listed.get().wrapping_add(u64::from(count)));
         }
         compiler_fence(Ordering::Release);
@@ -87,6 +88,7 @@ impl Arena {
         }
         let block = list.get()?;
         list.set(block.next());
+        block.forget_link();
         Some(Handed { block: block.pointer(), is_zero: false })
     }
 
@@ -376,7 +378,8 @@ impl Arena {
         if slab.block_size() >= TWO_WORDS {
             block.prefetch_hint();
         }
-        if hardened::ON && block.looks_free() && self.has_free(slab, block.pointer()) {
+        let is_suspect = hardened::ON && slab.block_size() >= TWO_WORDS && block.is_suspect();
+        if is_suspect && self.has_free(slab, block.pointer()) {
             double_free(block);
         }
         if slab.free_local(block) {
