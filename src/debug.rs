@@ -202,8 +202,8 @@ pub(crate) fn reallocate(
 
 /// Calls `visit` with every block that is watched now, in users' hands or freed lately, and how long the heap's block is.
 /// Others may allocate meanwhile.
-fn each_watched(visit: &mut dyn FnMut(Watched, usize)) {
-    zone::each_with_headers(&mut |start| {
+fn each_watched(mut visit: impl FnMut(Watched, usize)) {
+    zone::each_with_headers(|start| {
         // SAFETY: a range begins there, so headers stand there.
         let segment = unsafe { SegmentPtr::of(start) };
         if let Some(mapping) = place::mapping_at(start) {
@@ -219,7 +219,7 @@ fn each_watched(visit: &mut dyn FnMut(Watched, usize)) {
             let word = segment.owner(slot);
             if word.is_checked() && word.back() == 0 {
                 let slab = Slab::at(segment, slot);
-                slab.each_carved(&mut |block: Block| {
+                slab.each_carved(|block: Block| {
                     // SAFETY: blocks of slabs in checked mode have room for a record; they were cleared before their
                     // first use.
                     visit(unsafe { Watched::at(block.pointer()) }, slab.block_size());
@@ -232,7 +232,7 @@ fn each_watched(visit: &mut dyn FnMut(Watched, usize)) {
 /// When the process exits: looks at every block once more, and for those that nothing points to.
 extern "C" fn at_exit() {
     quarantine::freeze();
-    each_watched(&mut |watched, length| {
+    each_watched(|watched, length| {
         if let Err(finding) = watched.check(length) {
             report::fatal(finding, watched);
         }

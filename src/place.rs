@@ -81,13 +81,9 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
             if word.is_checked() && debug::is_on() {
                 return Watched::in_slab(slab, address).map(Place::Watched);
             }
-            let size = slab.block_size();
-            let first = slab.start().as_ptr() as usize;
             // What is behind the last block is no block's.
-            match (address - first) / size < slab.slots() * SLOT / size {
-                true => at_start(address - (address - first) % size, size).map(|()| Place::Slab(slab)),
-                false => Err(FreeError::Foreign),
-            }
+            let start = slab.block_around(address).ok_or(FreeError::Foreign)?;
+            at_start(start.as_ptr() as usize, slab.block_size()).map(|()| Place::Slab(slab))
         }
         Owner::Run(slots) => {
             let start = segment.slot_start(slot).as_ptr() as usize;

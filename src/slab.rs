@@ -310,6 +310,15 @@ impl Slab {
         self.segment().slot_start(self.slot())
     }
 
+    /// The block that an address of the slab's slots lies in; `None` behind the last one.
+    pub(crate) fn block_around(self, address: usize) -> Option<NonNull<u8>> {
+        // Never 0 in a slab.
+        let size = self.block_size().max(1);
+        let index = address.checked_sub(self.start().as_ptr() as usize)? / size;
+        // SAFETY: as many blocks as that lie within the slab's slots.
+        (index < self.slots() * SLOT / size).then(|| unsafe { self.start().add(index * size) })
+    }
+
     /// Makes the slots a slab of that shape: no block carved, nothing out, nobody's yet.
     ///
     /// The caller holds the node's lock and has just taken the slots out of the segment's free ones.
@@ -532,7 +541,7 @@ impl Slab {
     }
 
     /// For the debug mode: calls `visit` with every block that was carved.
-    pub(crate) fn each_carved(self, visit: &mut dyn FnMut(Block)) {
+    pub(crate) fn each_carved(self, mut visit: impl FnMut(Block)) {
         for index in 0..self.carved() as usize {
             // SAFETY: blocks below `carved` lie within the slab's slots.
             visit(unsafe { Block::at(self.start().add(index * self.block_size())) });

@@ -400,7 +400,7 @@ pub(crate) fn range_around(address: usize) -> Option<usize> {
 
 /// Calls `visit` with the start of every range that begins with headers, in the zone and outside. Others may come and go
 /// meanwhile.
-pub(crate) fn each_with_headers(visit: &mut dyn FnMut(usize)) {
+pub(crate) fn each_with_headers(mut visit: impl FnMut(usize)) {
     let base = EXTENT.base.load(Ordering::Relaxed);
     for (map, base) in [(&BEGINS[..], base), (&OUTLIERS[..], 0)] {
         for (index, byte) in map.iter().enumerate() {

@@ -75,7 +75,7 @@ fn search() {
     // What lies below on this thread's stack is left from calls that have returned.
     let here = buffer.as_ptr() as usize;
     let found = Found(Cell::new(None));
-    let has_maps = os::each_writable_mapping(&mut |start, end| {
+    let has_maps = os::each_writable_mapping(|start, end| {
         let end = end & !(size_of::<usize>() - 1);
         let mut at = if (start..end).contains(&here) { here + size_of_val(&buffer) } else { start };
         while at < end {
@@ -86,8 +86,8 @@ fn search() {
             }
             let wanted = ((stop - at) / size_of::<usize>()).clamp(1, CHUNK);
             // What cannot be read has gone since.
-            let Some(read) = os::read_memory(at, &mut buffer[..wanted]) else { break };
-            buffer[..read].iter().for_each(|word| found.look_at(*word));
+            let Some(read) = buffer.get_mut(..wanted).and_then(|words| os::read_memory(at, words)) else { break };
+            buffer.iter().take(read).for_each(|word| found.look_at(*word));
             at += wanted * size_of::<usize>();
         }
     });
@@ -113,14 +113,14 @@ fn search() {
 /// Tells what was not reached.
 fn tell() {
     let (mut blocks, mut bytes, mut places) = (0, 0, 0);
-    each_watched(&mut |leak, _| {
+    each_watched(|leak, _| {
         if !leak.is_unreached() {
             return;
         }
         let (mut alike, mut alike_bytes) = (0, 0);
         if places < TOLD {
             let place = leak.stacks().0;
-            each_watched(&mut |other, _| {
+            each_watched(|other, _| {
                 if other.is_unreached() && other.stacks().0 == place {
                     alike += 1;
                     alike_bytes += other.size();

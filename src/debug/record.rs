@@ -426,15 +426,9 @@ impl Watched {
 
     /// The block of a slab in checked mode that an address is the user's start of.
     pub(crate) fn in_slab(slab: Slab, address: usize) -> Result<Self, FreeError> {
-        let first = slab.start().as_ptr() as usize;
-        let size = slab.block_size();
-        if (address - first) / size >= slab.slots() * SLOT / size {
-            return Err(FreeError::Foreign);
-        }
-        let raw = address - (address - first) % size;
+        let raw = slab.block_around(address).ok_or(FreeError::Foreign)?;
         // SAFETY: a block of a slab in checked mode, which was cleared before its first use.
-        let watched = unsafe { Self::at(NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut(raw))) };
-        watched.begins_at(address, size)
+        unsafe { Self::at(raw) }.begins_at(address, slab.block_size())
     }
 
     /// The block of a watched mapping that an address is the user's start of.
@@ -497,15 +491,9 @@ impl Watched {
                 if granule != zone::granule_start(address) || !word.is_checked() || !is_on() {
                     return None;
                 }
-                let slab = Slab::at(segment, slot.minus(word.back()));
-                let first = slab.start().as_ptr() as usize;
-                let size = slab.block_size();
-                if (address - first) / size >= slab.slots() * SLOT / size {
-                    return None;
-                }
-                let raw = address - (address - first) % size;
+                let raw = Slab::at(segment, slot.minus(word.back())).block_around(address)?;
                 // SAFETY: a block of a slab in checked mode, which was cleared before its first use.
-                unsafe { Self::at(NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut(raw))) }
+                unsafe { Self::at(raw) }
             }
         };
         ((watched.is_live() || watched.is_freed()) && watched.is_whole()).then_some(watched)

@@ -392,6 +392,6 @@ pub(crate) fn can_read_memory() -> bool {
 }
 
 /// Not known.
-pub(crate) fn each_writable_mapping(_: &mut dyn FnMut(usize, usize)) -> bool {
+pub(crate) fn each_writable_mapping(_: impl FnMut(usize, usize)) -> bool {
     false
 }

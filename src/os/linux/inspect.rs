@@ -104,9 +104,9 @@ pub(crate) fn can_read_memory() -> bool {
 
 /// Calls `visit` with the start and the end of each of the process's mappings that can be read and written. False where
 /// the kernel does not tell (proc(5), `/proc/self/maps`).
-pub(crate) fn each_writable_mapping(visit: &mut dyn FnMut(usize, usize)) -> bool {
+pub(crate) fn each_writable_mapping(mut visit: impl FnMut(usize, usize)) -> bool {
     let mut line = MapsLine::default();
-    super::each_byte_of_file(c"/proc/self/maps", &mut |byte| {
+    super::each_byte_of_file(c"/proc/self/maps", |byte| {
         if let Some((start, end)) = line.add(byte) {
             visit(start, end);
         }

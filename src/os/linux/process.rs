@@ -123,7 +123,7 @@ pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Option<usize> {
 }
 
 /// Calls `visit` with each byte of the file. False where it cannot be opened.
-pub(crate) fn each_byte_of_file(path: &CStr, visit: &mut dyn FnMut(u8)) -> bool {
+pub(crate) fn each_byte_of_file(path: &CStr, mut visit: impl FnMut(u8)) -> bool {
     keeping_errno(|| {
         // SAFETY: the path is a C string.
         let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
