@@ -62,6 +62,16 @@ unsafe extern "C" fn probe_dealloc_from_node(block: NonNull<u8>, size: usize, al
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn probe_try_free(block: *mut u8, size: usize, align: usize) -> bool {
+    match layout(size, align) {
+        // SAFETY: the caller gives a block of that layout up, if it is one.
+        Some(layout) => unsafe { homing::try_dealloc(block, layout) }.is_ok(),
+        // SAFETY: likewise.
+        None => unsafe { homing::try_free(block) }.is_ok(),
+    }
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn probe_where(block: *const u8) -> bool {
     // SAFETY: the caller's block.
     let named = unsafe { homing::node_of(block) };
