@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Outcome, command, compiled, library, preloaded, run};
+use support::{Outcome, compiled, preloaded, run};
 
 fn hazard(arguments: &[&str]) -> Outcome {
     run(preloaded(compiled("hazards.c", &[])).args(arguments))
@@ -79,16 +79,6 @@ fn blocks_freed_by_another_thread_go_home_whole() {
 }
 
 #[test]
-fn a_thread_that_only_frees_keeps_no_memory() {
-    hazard(&["only-frees"]).silent();
-}
-
-#[test]
-fn children_forked_while_four_threads_allocate_never_hang_or_break() {
-    hazard(&["fork"]).silent();
-}
-
-#[test]
 fn a_program_in_little_address_space_goes_on_after_null() {
     let text = format!("ulimit -v 400000; exec {} little-room", compiled("hazards.c", &[]).display());
     let outcome = run(preloaded("/bin/sh").args(["-c", &text])).silent();
@@ -100,22 +90,4 @@ fn a_program_in_little_address_space_goes_on_after_null() {
 fn a_large_block_is_served_in_little_address_space_once_small_ones_are_free() {
     let text = format!("ulimit -v 400000; exec {} little-room-large", compiled("hazards.c", &[]).display());
     run(preloaded("/bin/sh").args(["-c", &text])).silent();
-}
-
-#[test]
-fn threads_one_after_another_use_the_same_memory() {
-    hazard(&["threads"]).silent();
-}
-
-#[test]
-fn blocks_are_freed_in_destructors_of_threads_and_at_the_exit() {
-    hazard(&["end"]).silent();
-}
-
-#[test]
-fn loaded_late_it_serves_its_own_callers_only() {
-    let library = library().display().to_string();
-    for how in ["late", "late-deepbind"] {
-        run(command(compiled("hazards.c", &[])).args([how, &library])).silent();
-    }
 }

@@ -6,7 +6,7 @@
  *                            "absent NAME" where nobody has the symbol
  *   PROGRAM -list            runs none: a line "absent NAME" for each
  *   PROGRAM -whose SYMBOL... says which object serves those names
- *   PROGRAM TEXT             runs those checks whose names have the text in them
+ *   PROGRAM TEXT             runs those checks whose names have the text in them; fails if there are none
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -116,12 +116,14 @@ int main(int count, char **words) {
     static char line[512];
     setvbuf(stdout, line, _IOLBF, sizeof line);
     if (count > 1 && !strcmp(words[1], "-whose")) return say_whose(words + 2);
+    size_t chosen = 0;
     for (size_t i = 0; i < check_count; i++) {
         const struct check *check = &checks[i];
         char name[256];
         snprintf(name, sizeof name, "%s: %s", check->subject, check->what);
         int only_lists = count > 1 && !strcmp(words[1], "-list");
         if (count > 1 && !only_lists && !strstr(name, words[1])) continue;
+        chosen++;
         if (only_lists || !subject_of(check)) {
             printf("absent %s\n", name);
             continue;
@@ -131,5 +133,5 @@ int main(int count, char **words) {
         if (failed_condition) printf("differs %s\t%s:%d: %s\n", name, __BASE_FILE__, failed_line, failed_condition);
         else printf("holds %s\n", name);
     }
-    return 0;
+    return chosen == 0;
 }

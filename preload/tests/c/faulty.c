@@ -237,7 +237,7 @@ static void foreign_mapped(size_t size) {
 
 static void foreign_realloc(size_t size) {
     static char block[64];
-    char *moved = realloc(other_pointer(block), 100);
+    if (!realloc(other_pointer(block), 100)) abort();
 }
 
 static void foreign_past_the_end(size_t size) {

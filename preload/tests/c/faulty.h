@@ -14,7 +14,7 @@ static void *tell(void *block, size_t size) {
     return block;
 }
 
-static char *filled(void *block, size_t size) {
+__attribute__((unused)) static char *filled(void *block, size_t size) {
     memset(block, 'b', size);
     return (char *)tell(block, size);
 }
@@ -48,7 +48,7 @@ static void *call(void *function) {
     return NULL;
 }
 
-static void in_thread(void (*function)(void)) {
+__attribute__((unused)) static void in_thread(void (*function)(void)) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, call, (void *)function)) abort();
     pthread_join(thread, NULL);

@@ -56,7 +56,7 @@ pub fn compiled(source: &str, options: &[&str]) -> PathBuf {
     // Without the optimisations that leave out or merge allocations.
     let mut command = Command::new(compiler);
     command
-        .args(["-g", "-O0", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-pthread"])
+        .args(["-g", "-O0", "-fno-builtin", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-pthread"])
         .arg(&input)
         .arg("-o")
         .arg(&program);
