@@ -273,7 +273,7 @@ extern "C" fn free_elsewhere<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, 
 #[inline(never)]
 #[allow(improper_ctypes_definitions, reason = "a claim of nothing is no argument")]
 extern "C" fn free_by_owner<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, claim: C) {
-    let word = segment.owner(slot);
+    let word = segment.owner_if_any(slot);
     match word.unchecked_arena_address() {
         // No word stands where masking a pointer into the middle of a mapping leads.
         Some(owner) if zone::has_headers(segment.address()) => {
@@ -293,7 +293,7 @@ extern "C" fn free_specially<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, 
     if !zone::has_headers(address) {
         checked::free_foreign(block);
     }
-    let word = segment.owner(slot);
+    let word = segment.owner_if_any(slot);
     match word.decode() {
         Owner::Run(slots) => {
             if let Err(error) = place::look(block) {

@@ -11,13 +11,12 @@ use core::ptr::NonNull;
 use crate::arith::align_up;
 use crate::hardened;
 use crate::os::{self, Moved};
-use crate::segment::{OWNERS, OwnerWord, SegmentPtr, SlotIndex};
+use crate::segment::{HEADER_WORD, OWNERS, OwnerWord, SegmentPtr, SlotIndex};
 use crate::topology::NodeIndex;
 use crate::zone::{self, GRANULE, Part, Range};
 
-/// Where the header stands in the page of owner words. A mapping's block lies in slot 1 or one whose number is a power
-/// of two, so that the words from 257 to 511 serve none.
-const HEADER: usize = OWNERS + 264 * size_of::<usize>();
+/// Where the header stands in the page of owner words: over words that serve none.
+const HEADER: usize = OWNERS + HEADER_WORD * size_of::<usize>();
 const _: () = assert!(HEADER + size_of::<MappingHeader>() <= OWNERS + 4096);
 
 /// A mapping's header. Written by whoever holds the mapping: its user's thread inside `realloc` or `free`, or, while it
@@ -101,6 +100,8 @@ impl Mapping {
             kept_at: Cell::new(0),
             next_kept: Cell::new(None),
         });
+        // SAFETY: the range begins with the page of words that was committed above.
+        unsafe { SegmentPtr::of(range.start.as_ptr() as usize) }.set_owner(SlotIndex::FIRST, OwnerWord::OF_MAPPING);
         mapping.set_owner(OwnerWord::MAPPING);
         Some(mapping)
     }

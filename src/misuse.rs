@@ -164,7 +164,7 @@ pub(crate) fn about(line: Line, address: usize) -> Line {
         true => line.text(", spread over nodes"),
         false => line.text(", node ").number(usize::from(topology::machine().id(node).number())),
     };
-    match segment.owner(slot).decode() {
+    match segment.owner_if_any(slot).decode() {
         Owner::Arena(_, back) => {
             let slab = Slab::at(segment, slot.minus(back));
             name_node(line.text("; size class ").size(slab.block_size()), slab.node())

@@ -36,7 +36,7 @@ pub(crate) fn find(block: NonNull<u8>, what: &str) -> Place {
     // SAFETY: in the zone, or in the first granule of an outlier.
     let segment = unsafe { SegmentPtr::of(address) };
     let slot = SlotIndex::of(address);
-    let word = segment.owner(slot);
+    let word = segment.owner_if_any(slot);
     match word.decode() {
         Owner::Arena(_, back) if !word.is_checked() => Place::Slab(Slab::at(segment, slot.minus(back))),
         Owner::Run(slots) if address.is_multiple_of(SLOT) => Place::Run(segment, slots),
@@ -70,7 +70,7 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
     // SAFETY: a range begins with the granule, so headers stand there.
     let segment = unsafe { SegmentPtr::of(address) };
     let slot = SlotIndex::of(address);
-    let word = segment.owner(slot);
+    let word = segment.owner_if_any(slot);
     let at_start = |start: usize, size: usize| match address == start {
         true => Ok(()),
         false => Err(FreeError::Interior { offset: address - start, size }),

@@ -46,6 +46,10 @@ const _: () = assert!(OWN.is_multiple_of(align_of::<SegmentHeader>()));
 const _: () = assert!(OWN + size_of::<SegmentHeader>() <= FIRST_SLOT * SLOT);
 const _: () = assert!(SLOTS == 512);
 
+/// The first of a mapping's owner words that serves none: a mapping's block lies in slot 1 or one whose number is a power of
+/// two. Its header (`large`) stands over these.
+pub(crate) const HEADER_WORD: usize = 264;
+
 /// The weight at which a chain of blocks is sent home: so many bytes, or so many blocks of the least weight.
 pub(crate) const FULL_WEIGHT: u32 = 128;
 const OUTBOX_BYTES: usize = 16 << 10;
@@ -158,6 +162,8 @@ impl Destination {
 impl OwnerWord {
     pub(crate) const FREE: Self = OwnerWord(0);
     pub(crate) const RUN_INTERIOR: Self = OwnerWord(SPECIAL | 1 << 3);
+    /// What stands in the first of a mapping's words, whether it is live or kept; a segment's is `FREE`.
+    pub(crate) const OF_MAPPING: Self = Self::RUN_INTERIOR;
     pub(crate) const MAPPING: Self = OwnerWord(SPECIAL | 2 << 3);
     pub(crate) const WATCHED_MAPPING: Self = OwnerWord(SPECIAL | 3 << 3);
 
@@ -300,6 +306,16 @@ impl SegmentPtr {
     #[inline(always)]
     pub(crate) fn owner(self, slot: SlotIndex) -> OwnerWord {
         OwnerWord(self.owner_word(slot).load(Ordering::Relaxed))
+    }
+
+    /// As [`owner`](Self::owner) for a pointer that may be none that was handed out: `FREE` where a mapping's header stands
+    /// over the word.
+    #[inline]
+    pub(crate) fn owner_if_any(self, slot: SlotIndex) -> OwnerWord {
+        match slot.get() >= HEADER_WORD && self.owner(SlotIndex::FIRST) == OwnerWord::OF_MAPPING {
+            true => OwnerWord::FREE,
+            false => self.owner(slot),
+        }
     }
 
     /// Says who the slot belongs to.

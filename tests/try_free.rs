@@ -131,6 +131,22 @@ fn a_pointer_into_a_block_is_interior_and_told_how_far() {
 }
 
 #[test]
+fn a_pointer_into_a_mapping_is_interior_wherever_masking_leads() {
+    let _alone = alone();
+    for size in [20 << 20, 30 << 20, 60 << 20] {
+        let block = Block::of(size);
+        for offset in (1..size >> 16).map(|slot| slot << 16) {
+            let told = free(block.at(offset));
+            assert!(
+                matches!(told, Err(FreeError::Interior { offset: told, .. }) if told == offset),
+                "{offset}: {told:?}"
+            );
+        }
+        block.intact("after pointers into each slot of it");
+    }
+}
+
+#[test]
 fn what_this_thread_has_freed_is_a_double_free() {
     let _alone = alone();
     // Before its neighbour is used, and long after; what waits in between stays where it is.

@@ -182,6 +182,8 @@ fn every_pointer_into_a_block_is_noticed() {
             ("interior_middle", SIZES),
             ("interior_last", SIZES),
             ("interior_of_second_granule", HUGE),
+            ("interior_over_the_header", HUGE),
+            ("interior_over_the_header_moved", HUGE),
             ("interior_aligned", SIZES),
             ("interior_far", SIZES),
             ("interior_by_another_thread", SIZES),

@@ -101,6 +101,8 @@ fn pointers_into_large_blocks_are_noticed() {
             ("interior_middle", LARGE),
             ("interior_last", LARGE),
             ("interior_of_second_granule", HUGE),
+            ("interior_over_the_header", HUGE),
+            ("interior_over_the_header_moved", HUGE),
             ("interior_aligned", LARGE),
             ("interior_far", LARGE),
             ("interior_by_another_thread", LARGE),

@@ -182,6 +182,13 @@ static void interior_middle(size_t size) { interior(size, size / 2); }
 static void interior_last(size_t size) { interior(size, size - 1); }
 static void interior_of_second_granule(size_t size) { interior(size, 33 * MIB); }
 
+/* Where masking leads from here, the header of the block's mapping stands. */
+static void interior_over_the_header(size_t size) { interior(size, 263 * 65536); }
+static void interior_over_the_header_moved(size_t size) {
+    char *block = take(size);
+    block = realloc(other_pointer(block + 265 * 65536), 100);
+}
+
 static void interior_aligned(size_t size) {
     char *block = filled(aligned_alloc(65536, size), size);
     free(other_pointer(block + 16));
@@ -290,7 +297,8 @@ static const struct {
     CASE(double_free_in_a_handler), CASE(double_free_long_after), CASE(realloc_after_free),
     CASE(usable_size_after_free),
     CASE(interior_1), CASE(interior_8), CASE(interior_16), CASE(interior_middle), CASE(interior_last),
-    CASE(interior_of_second_granule), CASE(interior_aligned), CASE(interior_far), CASE(interior_by_another_thread),
+    CASE(interior_of_second_granule), CASE(interior_over_the_header), CASE(interior_over_the_header_moved),
+    CASE(interior_aligned), CASE(interior_far), CASE(interior_by_another_thread),
     CASE(interior_realloc), CASE(interior_usable_size), CASE(foreign_stack), CASE(foreign_static),
     CASE(foreign_thread_local), CASE(foreign_code), CASE(foreign_literal), CASE(foreign_made_up),
     CASE(foreign_small_number), CASE(foreign_minus_one), CASE(foreign_environment), CASE(foreign_mapped),
