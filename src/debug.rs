@@ -216,7 +216,8 @@ fn each_watched(mut visit: impl FnMut(Watched, usize)) {
             return;
         }
         for slot in SlotIndex::all() {
-            let word = segment.owner(slot);
+            // A mapping that is kept for reuse has no block, and its header over some words.
+            let word = segment.owner_if_any(slot);
             if word.is_checked() && word.back() == 0 {
                 let slab = Slab::at(segment, slot);
                 slab.each_carved(|block: Block| {

@@ -49,6 +49,7 @@ const KEPT: &[&str] = &[
     "kept_by_its_middle",
     "kept_by_its_last_byte",
     "kept_in_mapped_memory",
+    "kept_behind_a_guard",
     "kept_in_an_unwatched_block",
     "kept_by_a_key",
     "kept_in_the_environment",

@@ -9,6 +9,7 @@ use core::cell::Cell;
 
 use super::record::Watched;
 use super::{each_watched, report};
+use crate::arith::align_down;
 use crate::message::Line;
 use crate::sync::{AtomicBool, Ordering};
 use crate::{os, place, zone};
@@ -85,10 +86,13 @@ fn search() {
                 continue;
             }
             let wanted = ((stop - at) / size_of::<usize>()).clamp(1, CHUNK);
-            // What cannot be read has gone since.
-            let Some(read) = buffer.get_mut(..wanted).and_then(|words| os::read_memory(at, words)) else { break };
+            let Some(read) = buffer.get_mut(..wanted).and_then(|words| os::read_memory(at, words)) else {
+                // A page that cannot be read though its mapping can, such as a guard, or one that has gone since.
+                at = align_down(at, os::page_size()) + os::page_size();
+                continue;
+            };
             buffer.iter().take(read).for_each(|word| found.look_at(*word));
-            at += wanted * size_of::<usize>();
+            at += read * size_of::<usize>();
         }
     });
     if !has_maps || !os::can_read_memory() {

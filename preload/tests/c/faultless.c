@@ -243,6 +243,13 @@ static void kept_in_mapped_memory(void) {
     }
 }
 
+/* A guard within a mapping is no mapping of its own, and cannot be read (MADV_GUARD_INSTALL of Linux 6.13). */
+static void kept_behind_a_guard(void) {
+    void **map = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    madvise(map, 4096, 102);
+    map[60000 / sizeof *map] = malloc(300);
+}
+
 static void kept_in_an_unwatched_block(void) {
     void **holder = aligned_alloc(32 * MIB, 4096);
     holder[10] = malloc(100);
@@ -291,7 +298,7 @@ static const struct {
     CASE(children_that_exit_while_others_work), CASE(another_thread_exits), CASE(handlers_that_allocate),
     CASE(little_memory), CASE(until_there_is_none), CASE(kept_in_a_static), CASE(kept_in_a_thread_local),
     CASE(kept_by_another_thread), CASE(kept_by_its_middle), CASE(kept_by_its_last_byte), CASE(kept_in_mapped_memory),
-    CASE(kept_in_an_unwatched_block), CASE(kept_by_a_key),
+    CASE(kept_behind_a_guard), CASE(kept_in_an_unwatched_block), CASE(kept_by_a_key),
     CASE(kept_in_the_environment), CASE(kept_in_a_frame_of_before), CASE(kept_until_the_exit), CASE(kept_by_a_child),
 };
 
