@@ -2,8 +2,8 @@
 //! exports them.
 //!
 //! Where there is no memory, `operator new` calls the new-handler and tries again for as long as there is one, then
-//! throws `std::bad_alloc`; the nothrow forms give null. Handler and throw are libstdc++'s, found by weak references: a
-//! program without it cannot ask for either.
+//! throws `std::bad_alloc`; the nothrow forms give null. Handler and throw are libstdc++'s, found by weak references; where
+//! a program loads it later, for a library's sake, it is asked for when they are wanted.
 //!
 //! A program may replace some of the forms, `operator new(size_t)` and `operator delete(void*)` at the least. By the
 //! standard the others lead to those: where there is a replacement, the forms here do so, too. It is looked for when
@@ -48,6 +48,33 @@ macro_rules! weak {
         // SAFETY: a function pointer or null, of that symbol's type.
         unsafe { core::mem::transmute::<usize, Option<$type>>(address) }
     }};
+}
+
+/// A function of the C++ runtime, which may not be there.
+macro_rules! runtimes {
+    ($symbol:literal, $type:ty) => {
+        weak!($symbol, $type).or_else(|| {
+            let address = in_runtime_loaded_later(concat!($symbol, "\0"));
+            // SAFETY: a function pointer or null, of that symbol's type.
+            unsafe { core::mem::transmute::<*mut c_void, Option<$type>>(address) }
+        })
+    };
+}
+
+/// What the C++ runtime knows by a name that ends with a zero byte, where it was loaded after this object and so stands in
+/// no scope that is searched for it. Null where there is none.
+#[cold]
+fn in_runtime_loaded_later(name: &'static str) -> *mut c_void {
+    // SAFETY: a C string; nothing is loaded.
+    let runtime = unsafe { libc::dlopen(c"libstdc++.so.6".as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+    if runtime.is_null() {
+        return runtime;
+    }
+    // SAFETY: the handle is open, and the name ends with a zero byte.
+    let address = unsafe { libc::dlsym(runtime, name.as_ptr().cast()) };
+    // SAFETY: opened above. Whoever called the operator holds the runtime.
+    unsafe { libc::dlclose(runtime) };
+    address
 }
 
 /// The address of what the process knows by one of this object's names: its own function, or one that comes before it.
@@ -151,7 +178,7 @@ fn object_of(address: usize) -> Option<usize> {
 
 /// Calls the program's new-handler, which may throw; false where it has none.
 fn call_new_handler() -> bool {
-    let get = weak!("_ZSt15get_new_handlerv", unsafe extern "C" fn() -> Option<Handler>);
+    let get = runtimes!("_ZSt15get_new_handlerv", unsafe extern "C" fn() -> Option<Handler>);
     // SAFETY: `std::get_new_handler` has no preconditions.
     let Some(handler) = get.and_then(|get| unsafe { get() }) else { return false };
     // SAFETY: the program set it to be called in just this case (C++17 21.6.3.3).
@@ -175,7 +202,7 @@ extern "C-unwind" fn with_handler(allocate: impl Fn() -> *mut u8) -> *mut c_void
 extern "C-unwind" fn with_handler_or_throw(allocate: impl Fn() -> *mut u8) -> *mut c_void {
     let block = with_handler(allocate);
     if block.is_null() {
-        match weak!("_ZSt17__throw_bad_allocv", unsafe extern "C-unwind" fn() -> !) {
+        match runtimes!("_ZSt17__throw_bad_allocv", unsafe extern "C-unwind" fn() -> !) {
             // SAFETY: throws; this function's caller is C++, which may be thrown through.
             Some(throw) => unsafe { throw() },
             // SAFETY: no preconditions.
@@ -230,11 +257,13 @@ fn aligned(size: usize, align: usize) -> *mut u8 {
     if align.is_power_of_two() { entry::memalign(align, size) } else { core::ptr::null_mut() }
 }
 
-/// The C++ runtime's own function of that name, behind this object's: null where the program has none.
+/// The C++ runtime's own function of that name, behind this object's or loaded later: null where there is none.
 macro_rules! next {
     ($symbol:literal, $type:ty) => {{
+        let name = concat!($symbol, "\0");
         // SAFETY: the name ends with a zero byte.
-        let address = unsafe { libc::dlsym(libc::RTLD_NEXT, concat!($symbol, "\0").as_ptr().cast()) };
+        let next = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr().cast()) };
+        let address = if next.is_null() { in_runtime_loaded_later(name) } else { next };
         // SAFETY: a function pointer or null, of that symbol's type.
         unsafe { core::mem::transmute::<*mut c_void, Option<$type>>(address) }
     }};

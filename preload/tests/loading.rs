@@ -170,6 +170,15 @@ fn a_program_that_replaces_two_operators_gets_every_form_from_them() {
     run(&mut preloaded(&program)).silent();
 }
 
+#[test]
+fn operator_new_calls_the_handler_and_throws_where_the_cpp_runtime_is_loaded_after_it() {
+    let plugin = text(compiled("late_operators.cpp", &[&LIBRARY[..], &["-std=c++17"]].concat()));
+    for how in ["local", "global"] {
+        run(command(program()).arg("test-itself").args([&plugin, how])).silent();
+        run(preloaded(program()).arg("test-itself").args([&plugin, how])).silent();
+    }
+}
+
 /// Libraries of that name with so much thread-local storage each, numbered from 0 on.
 fn libraries_with_storage(folder: &Path, name: &str, size: u64) {
     let library = compiled("static_tls.c", &[&LIBRARY[..], &[&format!("-DSIZE={size}")]].concat());

@@ -242,6 +242,12 @@ static void load_with_little_storage(const char *folder, const char *library, in
     load_late(library, "local");
 }
 
+/* Has a library test itself. */
+static void test_itself(const char *file, const char *how) {
+    int (*test)(void) = (int (*)(void))dlsym(opened(file, flags_of(how)), "plugin_test");
+    CHECK(test && test() == 0);
+}
+
 int main(int count, char **words) {
     const char *what = count > 1 ? words[1] : "";
     alarm(300);
@@ -249,6 +255,7 @@ int main(int count, char **words) {
     else if (!strcmp(what, "late") && count == 4) load_late(words[2], words[3]);
     else if (!strcmp(what, "hand-over") && count == 5) hand_over(words[2], words[3], words[4]);
     else if (!strcmp(what, "plugin") && count == 5) use_plugin(words[2], words[3], words[4]);
+    else if (!strcmp(what, "test-itself") && count == 4) test_itself(words[2], words[3]);
     else if (!strcmp(what, "mix") && count == 4) mix(words[2], words[3]);
     else if (!strcmp(what, "namespace") && count == 3) second_namespace(words[2]);
     else if (!strcmp(what, "count-large") && count == 3) printf("loaded=%d\n", load_numbered(words[2], "large", 0));
