@@ -5,7 +5,7 @@ mod support;
 
 use std::path::PathBuf;
 
-use support::{Outcome, compiled, preloaded, run};
+use support::{FOREIGN, Outcome, compiled, preloaded, run};
 
 const MIB: usize = 1 << 20;
 /// Blocks of slabs and of mappings; the last has more than one granule.
@@ -211,23 +211,7 @@ fn the_place_of_a_pointer_within_a_block_is_told_from_the_user_s_first_byte() {
 
 #[test]
 fn every_pointer_that_is_no_block_is_noticed() {
-    noticed(
-        "faulty.c",
-        "foreign pointer",
-        Pointer,
-        &[
-            ("foreign_stack", ANY),
-            ("foreign_static", ANY),
-            ("foreign_thread_local", ANY),
-            ("foreign_code", ANY),
-            ("foreign_literal", ANY),
-            ("foreign_made_up", ANY),
-            ("foreign_small_number", ANY),
-            ("foreign_environment", ANY),
-            ("foreign_mapped", ANY),
-            ("foreign_realloc", ANY),
-        ],
-    );
+    noticed("faulty.c", "foreign pointer", Pointer, &FOREIGN.map(|case| (case, ANY)));
 }
 
 #[test]

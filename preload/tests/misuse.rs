@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Outcome, compiled, preloaded, run};
+use support::{FOREIGN, Outcome, compiled, preloaded, run};
 
 const MIB: usize = 1 << 20;
 /// Of slabs; of a run; of a mapping; of one of several granules.
@@ -114,22 +114,7 @@ fn pointers_into_large_blocks_are_noticed() {
 
 #[test]
 fn pointers_that_are_not_the_allocators_are_noticed() {
-    noticed(
-        &["(foreign pointer)"],
-        &[],
-        &[
-            ("foreign_stack", ANY),
-            ("foreign_static", ANY),
-            ("foreign_thread_local", ANY),
-            ("foreign_code", ANY),
-            ("foreign_literal", ANY),
-            ("foreign_made_up", ANY),
-            ("foreign_small_number", ANY),
-            ("foreign_environment", ANY),
-            ("foreign_mapped", ANY),
-            ("foreign_realloc", ANY),
-        ],
-    );
+    noticed(&["(foreign pointer)"], &[], &FOREIGN.map(|case| (case, ANY)));
 }
 
 /// There is no zone then; what lies in the same 32 MiB as one of the allocator's ranges is still not its own.

@@ -8,26 +8,9 @@
 #include <unistd.h>
 
 static bool held;
-static struct piece kept[WORKS];
+#include "early.h"
 
-static void work_and_keep(void) {
-    held = works(1);
-    for (unsigned i = 0; i < WORKS; i++) held = held && take(&kept[i], WORK_SIZES[i], i);
-}
-
-#ifdef RESOLVER
-static int the_answer(void) { return 42; }
-
-static int (*resolver(void))(void) {
-    work_and_keep();
-    return the_answer;
-}
-
-/* Called, not pointed to: the loader calls the resolver after it has relocated what the resolver calls. */
-static int answer(void) __attribute__((ifunc("resolver")));
-#else
-static int answer(void) { return 42; }
-
+#ifndef RESOLVER
 static void *in_a_thread(void *unused) {
     held = held && works(2);
     return unused;

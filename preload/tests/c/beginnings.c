@@ -12,26 +12,7 @@
 extern char **environ;
 
 static bool held = true;
-static struct piece kept[WORKS];
-
-/* Does all there is to do, and keeps a block of each size. */
-static void work_and_keep(void) {
-    held = works(0);
-    for (unsigned i = 0; i < WORKS; i++) held = held && take(&kept[i], WORK_SIZES[i], i);
-}
-
-#ifdef RESOLVER
-static int the_answer(void) { return 42; }
-
-static int (*resolver(void))(void) {
-    work_and_keep();
-    return the_answer;
-}
-
-static int answer(void) __attribute__((ifunc("resolver")));
-#else
-static int answer(void) { return 42; }
-#endif
+#include "early.h"
 
 /* Without an environment, more often than the allocator waits for one. */
 static void without_environment(void) {

@@ -175,3 +175,17 @@ pub fn run(command: &mut Command) -> Outcome {
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
+
+/// Cases of `c/faulty.c` that free what is not the allocator's.
+pub const FOREIGN: [&str; 10] = [
+    "foreign_stack",
+    "foreign_static",
+    "foreign_thread_local",
+    "foreign_code",
+    "foreign_literal",
+    "foreign_made_up",
+    "foreign_small_number",
+    "foreign_environment",
+    "foreign_mapped",
+    "foreign_realloc",
+];
