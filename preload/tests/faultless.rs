@@ -51,6 +51,7 @@ const KEPT: &[&str] = &[
     "kept_in_mapped_memory",
     "kept_behind_a_guard",
     "kept_in_an_unwatched_block",
+    "kept_beside_pointers_to_what_was_freed",
     "kept_by_a_key",
     "kept_in_the_environment",
     "kept_in_a_frame_of_before",

@@ -487,7 +487,7 @@ impl Watched {
             }
             None => {
                 let slot = SlotIndex::of(address);
-                let word = segment.owner(slot);
+                let word = segment.owner_if_any(slot);
                 if granule != zone::granule_start(address) || !word.is_checked() || !is_on() {
                     return None;
                 }

@@ -256,6 +256,19 @@ static void kept_in_an_unwatched_block(void) {
     in_static = holder;
 }
 
+/* To the later slots of what waits to be used again, where masking leads to headers that stand there still. */
+static void kept_beside_pointers_to_what_was_freed(void) {
+    enum { BLOCKS = 32 };
+    static char *dangling[BLOCKS][20], *blocks[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) blocks[i] = malloc(3 * MIB);
+    for (int i = 0; i < BLOCKS; i++) {
+        for (int slot = 0; slot < 20; slot++) dangling[i][slot] = blocks[i] + (size_t)(260 + slot) * 65536;
+        free(blocks[i]);
+        usleep(1700);
+    }
+    CHECK(dangling[0][0]);
+}
+
 static void kept_by_a_key(void) {
     pthread_key_t key;
     pthread_key_create(&key, free);
@@ -298,7 +311,7 @@ static const struct {
     CASE(children_that_exit_while_others_work), CASE(another_thread_exits), CASE(handlers_that_allocate),
     CASE(little_memory), CASE(until_there_is_none), CASE(kept_in_a_static), CASE(kept_in_a_thread_local),
     CASE(kept_by_another_thread), CASE(kept_by_its_middle), CASE(kept_by_its_last_byte), CASE(kept_in_mapped_memory),
-    CASE(kept_behind_a_guard), CASE(kept_in_an_unwatched_block), CASE(kept_by_a_key),
+    CASE(kept_behind_a_guard), CASE(kept_in_an_unwatched_block), CASE(kept_beside_pointers_to_what_was_freed), CASE(kept_by_a_key),
     CASE(kept_in_the_environment), CASE(kept_in_a_frame_of_before), CASE(kept_until_the_exit), CASE(kept_by_a_child),
 };
 
