@@ -31,12 +31,13 @@ pub(crate) use lists::{Handed, count_ran_out, free_to_arena, gather};
 use core::cell::Cell;
 use core::num::NonZeroU32;
 use core::ptr::NonNull;
+use core::sync::atomic::compiler_fence;
 
 use crossbeam_utils::CachePadded;
 
 use crate::config::Config;
 use crate::node::{self, Whereabouts};
-use crate::segment::{ARENA_ALIGN, LEAST_WEIGHT_OF_TWO_WORDS, SegmentPtr, SlotIndex};
+use crate::segment::{ARENA_ALIGN, LEAST_WEIGHT_OF_TWO_WORDS, OwnerWord, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::{ByClass, CLASSES, ClassId};
 use crate::slab::{Block, Slab};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
@@ -289,20 +290,35 @@ pub(crate) fn is_known_free(slab: Slab, block: NonNull<u8>) -> bool {
     idle::each(&pool).find(|arena| arena.address() == owner).is_some_and(|arena| is_there(arena, Some(&pool)))
 }
 
-/// Hardened: ends the process if a block that is about to be freed is among the calling thread's free ones.
+/// Hardened: ends the process if a block that is about to be freed, and looks free already, is among the free ones of the
+/// calling thread, which owns its slab, or of those that others have sent it. Else it is looked for again where it comes home
+/// to, if another has freed it too and not sent it yet.
 #[cold]
 #[inline(never)]
 pub(crate) fn refuse_free_block(slab: Slab, block: Block) {
-    if tls::get().has_free(slab, block.pointer()) {
+    let arena = tls::get();
+    if !arena.busy.get() {
+        arena.busy.set(true);
+        compiler_fence(Ordering::Acquire);
+        arena.collect_inbox(None);
+        compiler_fence(Ordering::Release);
+        arena.busy.set(false);
+    }
+    // The slab may just have been given up, if that was its last block.
+    let is_owner = slab.segment().owner(slab.slot()).arena_address() == Some(arena.address());
+    if !is_owner || arena.has_free(slab, block.pointer()) {
         crate::misuse::double_free(block);
+    }
+    if slab.block_size() >= TWO_WORDS {
+        block.suspect();
     }
 }
 
 /// Hardened: notes in a block that is about to go home from here, if it looks free already, that it is to be looked for there.
 #[cold]
 #[inline(never)]
-pub(crate) fn suspect_free_block(segment: SegmentPtr, slot: SlotIndex, block: NonNull<u8>) {
-    let Some(_) = segment.owner(slot).unchecked_arena_address() else { return };
+pub(crate) fn suspect_free_block(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, block: NonNull<u8>) {
+    let Some(_) = word.arena_address() else { return };
     // SAFETY: the user has given the block up, and the word is a slab's.
     let block = unsafe { Block::at(block) };
     if segment.weight(slot) >= LEAST_WEIGHT_OF_TWO_WORDS && block.looks_free() {

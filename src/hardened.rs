@@ -9,7 +9,7 @@
 //! | they try | what stands against it |
 //! |---|---|
 //! | to write a link into a free block, so that a later allocation lands where it leads | links are encoded with two random numbers and the place they stand at; what does not decode to a block of the same segment ends the process (as in snmalloc and mimalloc's secure mode) |
-//! | to free a block twice, so that it is handed out twice | a block whose first word decodes to a link is looked for among the free ones before it is freed (one of 8 bytes that another thread frees is not) |
+//! | to free a block twice, so that it is handed out twice | a block whose first word decodes to a link is looked for among the free ones before it is freed, those that other threads have sent home among them (not one of 8 bytes that another thread frees, nor one that another thread has freed and not sent yet) |
 //! | to have a block of their choice lie behind the one they overflow | blocks are carved in random order, and come back in random order, not last in first out |
 //! | to overflow far, from one object into many | every sixteenth slot of 64 KiB is a guard that cannot be touched, at a random phase; a mapping of its own ends before one; so do the headers at a segment's front |
 //! | to learn addresses from freed blocks | no plain pointer is left in a free block |
@@ -29,7 +29,7 @@ pub(crate) const ON: bool = cfg!(feature = "hardened");
 /// Slots from one guard of a segment to the next.
 pub(crate) const GUARD_EVERY: usize = 16;
 /// Slots of a segment that are guards: one in each [`GUARD_EVERY`], and the last.
-pub(crate) const GUARDS: usize = if ON { crate::segment::SLOTS / GUARD_EVERY } else { 0 };
+pub(crate) const GUARDS: usize = if ON { crate::segment::SLOTS / GUARD_EVERY + 1 } else { 0 };
 
 /// The random numbers that links are encoded with. Written once, before there is any link.
 static KEYS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];

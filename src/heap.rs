@@ -262,10 +262,19 @@ extern "C" fn free_outside_zone<C: Claim>(block: *mut u8, claim: C) {
 #[allow(improper_ctypes_definitions, reason = "a claim of nothing is no argument")]
 extern "C" fn free_elsewhere<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, claim: C) {
     if hardened::ON {
-        arena::suspect_free_block(segment, slot, block);
+        suspect_unchecked(segment, slot, block);
     }
     if !arena::gather(segment, slot, segment.owner(slot), block) {
         free_by_owner(block, segment, slot, claim);
+    }
+}
+
+/// Hardened: has a block looked for where it comes home to, if it looks free already; `checked` sees to those of arenas in
+/// checked mode.
+fn suspect_unchecked(segment: SegmentPtr, slot: SlotIndex, block: NonNull<u8>) {
+    let word = segment.owner_if_any(slot);
+    if word.unchecked_arena_address().is_some() && zone::has_headers(segment.address()) {
+        arena::suspect_free_block(segment, slot, word, block);
     }
 }
 

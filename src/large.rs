@@ -239,6 +239,11 @@ impl Mapping {
             if header.placement.get() != Placement::Zone || !zone::extend(&self.range(), wanted - reserved) {
                 return false;
             }
+            if hardened::ON {
+                // What was accessible to a mapping before, as in `map`.
+                // SAFETY: the range has just grown by that, and nobody uses it.
+                unsafe { os::forbid(header.start.get().add(reserved), wanted - reserved) };
+            }
             header.reserved.set(wanted);
         }
         // SAFETY: from the block's end to its new one lies within what is reserved for this mapping.

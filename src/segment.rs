@@ -420,7 +420,8 @@ impl SegmentPtr {
             // SAFETY: the slot is nobody's, and is never handed out.
             unsafe { os::forbid(self.slot_start(slot), SLOT) };
         };
-        let phase = FIRST_SLOT + hardened::random(hardened::GUARD_EVERY - 1);
+        // However it falls, all but the last slot's come before that.
+        let phase = FIRST_SLOT + hardened::random(hardened::GUARD_EVERY - 1 - FIRST_SLOT);
         (phase..SLOTS - 1).step_by(hardened::GUARD_EVERY).take(hardened::GUARDS - 1).for_each(guard);
         guard(SLOTS - 1);
         let page = os::page_size();

@@ -85,6 +85,25 @@ fn attack(name: &str) {
             take_many();
             println!("nothing was noticed");
         }
+        "double-free-by-another-thread-first" => {
+            let blocks = take_many();
+            let early = blocks[3] as usize;
+            std::thread::spawn(move || give(early as *mut u64)).join().expect("a free of a live block does not fail");
+            give(blocks[3]);
+            println!("nothing was noticed");
+        }
+        "double-free-of-large-ones" => {
+            let layout = Layout::new::<[u8; 20_000]>();
+            // SAFETY: the size is not 0.
+            let blocks: Vec<_> = (0..25).map(|_| unsafe { HOMING.alloc(layout) }).collect();
+            // SAFETY: the blocks are live.
+            blocks.iter().for_each(|block| unsafe { HOMING.dealloc(*block, layout) });
+            // Not one in the first 64 KiB of what the blocks of that size are carved from.
+            let highest = *blocks.iter().take(24).max().expect("some were taken");
+            // SAFETY: none; this is the attack.
+            unsafe { HOMING.dealloc(highest, layout) };
+            println!("nothing was noticed");
+        }
         "far-overflow" => {
             let block = take().cast::<u8>();
             for offset in 0..(16 << 16) {
@@ -99,6 +118,23 @@ fn attack(name: &str) {
             let block = unsafe { HOMING.alloc(layout) };
             // SAFETY: none; this is the attack.
             unsafe { block.add(layout.size() + 8192).write_volatile(1) };
+            println!("nothing was noticed");
+        }
+        "overflow-of-a-grown-mapping" => {
+            let layout = Layout::from_size_align(20 << 20, 8).expect("a layout");
+            // SAFETY: the size is not 0.
+            let (first, second) = unsafe { (HOMING.alloc(layout), HOMING.alloc(layout)) };
+            let (lower, upper) = (first.min(second), first.max(second));
+            // SAFETY: both are live.
+            let grown = unsafe {
+                upper.write_bytes(1, layout.size());
+                HOMING.dealloc(upper, layout);
+                HOMING.realloc(lower, layout, 40 << 20)
+            };
+            assert_eq!(grown, lower, "the test needs a mapping that grows in place");
+            eprintln!("grown in place");
+            // SAFETY: none; this is the attack.
+            unsafe { grown.add((40 << 20) + 8192).write_volatile(1) };
             println!("nothing was noticed");
         }
         "underflow-to-the-headers" => {
@@ -120,9 +156,14 @@ fn attack(name: &str) {
 }
 
 fn run(name: &str) -> Output {
+    run_with(name, &[])
+}
+
+fn run_with(name: &str, settings: &[(&str, &str)]) -> Output {
     let program = env::current_exe().expect("the program knows itself");
     let mut command = Command::new(program);
     command.args(["--exact", "attacked", "--nocapture", "--ignored"]).env("ATTACK", name);
+    command.envs(settings.iter().copied());
     command.output().expect("the program runs again")
 }
 
@@ -152,9 +193,21 @@ fn a_link_written_into_a_free_block_is_not_followed() {
 
 #[test]
 fn a_block_freed_twice_is_noticed_though_others_were_freed_after_it() {
-    for name in ["double-free-of-an-early-one", "double-free-by-two-threads"] {
-        is_noticed(name, libc::SIGABRT, "double free");
-    }
+    let attacks = [
+        "double-free-of-an-early-one",
+        "double-free-by-two-threads",
+        "double-free-by-another-thread-first",
+        "double-free-of-large-ones",
+    ];
+    let all = attacks.iter().flat_map(|name| ["off", "alloc", "free"].map(|zero| (*name, zero)));
+    let missed: Vec<_> = all
+        .filter(|(name, zero)| {
+            let output = run_with(name, &[("HOMING_ZERO", zero)]);
+            output.status.signal() != Some(libc::SIGABRT)
+                || !String::from_utf8_lossy(&output.stderr).contains("double free")
+        })
+        .collect();
+    assert!(missed.is_empty(), "not noticed: {missed:?}");
 }
 
 #[test]
@@ -165,6 +218,40 @@ fn an_overflow_ends_at_a_guard_before_it_is_a_mebibyte_long() {
 #[test]
 fn an_overflow_of_a_mapping_ends_behind_it() {
     is_noticed("overflow-of-a-mapping", libc::SIGSEGV, "");
+}
+
+#[test]
+fn an_overflow_of_a_mapping_that_grew_over_another_ends_behind_it() {
+    let output = run_with("overflow-of-a-grown-mapping", &[("HOMING_PURGE_DELAY", "0")]);
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("grown in place"), "{output:?}");
+}
+
+/// Those of `/proc/self/maps` that can be written to.
+fn writable() -> Vec<(usize, usize)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("the kernel tells");
+    let range = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).expect("addresses are hexadecimal");
+        rest.starts_with("rw").then(|| (number(start), number(end)))
+    };
+    maps.lines().filter_map(range).collect()
+}
+
+#[test]
+fn nowhere_in_a_segment_can_more_than_fifteen_slots_be_written_to_at_a_stretch() {
+    let layout = Layout::new::<[u8; 60_000]>();
+    // SAFETY: the size is not 0.
+    let blocks: Vec<_> = (0..4000).map(|_| unsafe { HOMING.alloc(layout) }).collect();
+    let writable = writable();
+    for block in &blocks {
+        let address = *block as usize;
+        let (start, end) = writable.iter().find(|(start, end)| (start..end).contains(&&address)).expect("it is there");
+        assert!(end - start <= 15 << 16, "{} KiB around {block:p} lie between two guards", (end - start) >> 10);
+    }
+    // SAFETY: the blocks are live.
+    blocks.into_iter().for_each(|block| unsafe { HOMING.dealloc(block, layout) });
 }
 
 #[test]

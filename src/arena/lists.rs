@@ -5,7 +5,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::outbox::{Added, Chain, send_home};
-use super::{Arena, enter, idle, tls};
+use super::{Arena, enter, idle, refuse_free_block, tls};
 use crate::config::{self, Zero};
 use crate::debug;
 use crate::hardened;
@@ -394,7 +394,7 @@ impl Arena {
         if !zone::has_headers(block.address()) {
             corrupted_link(block);
         }
-        let Some(owner) = segment.owner(slot).arena_address() else { double_free(block) };
+        let Some(owner) = segment.owner_if_any(slot).arena_address() else { double_free(block) };
         block.set_next(None);
         send_home(Destination::arena(owner), block, block);
     }
@@ -564,6 +564,9 @@ extern "C" fn free_to_own(slab: Slab, block: Block) {
         // Re-entered in the middle of a slow path: the block comes home by the arena's own inbox.
         block.set_next(None);
         return send_home(Destination::arena(arena.address()), block, block);
+    }
+    if hardened::ON && block.looks_free() {
+        refuse_free_block(slab, block);
     }
     arena.busy.set(true);
     compiler_fence(Ordering::Acquire);

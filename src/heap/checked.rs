@@ -7,11 +7,12 @@ use core::ptr::{self, NonNull};
 use crate::arena::{self, Arena, Handed};
 use crate::config::{self, Config, Zero};
 use crate::debug::{self, Said, Watched};
+use crate::hardened;
 use crate::misuse::{self, FreeError};
 use crate::place::{self, Place};
 use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
-use crate::slab::Slab;
+use crate::slab::{Block, Slab};
 
 /// What whoever frees a block says of it. The fast paths carry it along for nothing, to where it may be looked at.
 pub(crate) trait Claim: Copy {
@@ -83,7 +84,11 @@ pub(super) fn free(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, wor
         return debug::free(block, claim.said());
     }
     let Some(owner) = word.arena_address() else { free_foreign(block) };
-    if config::current().zero == Zero::Free {
+    // SAFETY: the slab's, and its user has given it up.
+    let is_free = hardened::ON && unsafe { Block::at(block) }.looks_free();
+    if is_free {
+        arena::suspect_free_block(segment, slot, word, block);
+    } else if config::current().zero == Zero::Free {
         let size = Slab::at(segment, slot.minus(word.back())).block_size();
         // SAFETY: the block is the slab's, `size` bytes long, and its user has given it up.
         unsafe { block.write_bytes(0, size) };
