@@ -358,9 +358,10 @@ impl Pool {
         locked.inner().started.get().then_some(locked)
     }
 
-    /// Whether the calling thread holds the pool.
+    /// Whether the calling thread must not wait for the pool, since it comes in on top of itself, as a signal handler: it
+    /// holds the pool, or the zone, which others wait for while they hold a pool.
     pub(crate) fn is_mine(&self) -> bool {
-        self.lock.is_mine()
+        self.lock.is_mine() || zone::is_mine()
     }
 
     /// The pool's lock, for `fork`.

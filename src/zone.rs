@@ -433,7 +433,12 @@ fn granule_of(start: NonNull<u8>) -> usize {
     (start.as_ptr() as usize - EXTENT.base.load(Ordering::Relaxed)) / GRANULE
 }
 
-/// Takes a range back. Its pages go back to the kernel.
+/// Whether the calling thread holds the lock already, as a signal handler's may: nothing can be given back then.
+pub(crate) fn is_mine() -> bool {
+    LOCK.is_mine()
+}
+
+/// Takes a range back. Its pages go back to the kernel. The calling thread must not be inside ([`is_mine`]).
 ///
 /// # Safety
 /// The range was handed out by [`allocate`] (and [`extend`]ed), and nobody uses it any more.

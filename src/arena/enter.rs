@@ -90,10 +90,11 @@ fn is(arena: &'static Arena, other: &'static Arena) -> bool {
 }
 
 /// While it lives, whoever comes in on top of the calling thread is re-entered, as in a slow path.
-struct Inside(Option<&'static Arena>);
+#[must_use]
+pub(super) struct Inside(Option<&'static Arena>);
 
 impl Inside {
-    fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         let arena = tls::get();
         // A thread without an arena is not given one while it holds a pool.
         if arena.id.get().is_none() || arena.busy.get() {

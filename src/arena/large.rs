@@ -394,6 +394,8 @@ pub(crate) fn free_mapping(mapping: Mapping) {
         }
     };
     if !kept {
+        // The zone's lock is taken for it.
+        let _inside = enter::Inside::begin();
         // SAFETY: its user has freed it, and it is on no list.
         unsafe { mapping.unmap() };
     }
