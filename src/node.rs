@@ -126,6 +126,11 @@ pub(crate) fn pools() -> usize {
     topology::machine().count() + 1
 }
 
+/// Whether the calling thread must not wait for one of the pools: see [`Pool::is_mine`].
+pub(crate) fn any_is_mine() -> bool {
+    (0..pools()).any(|index| pool(NodeIndex::new(index)).is_mine())
+}
+
 /// The pool of a node.
 #[inline]
 pub(crate) fn pool(node: NodeIndex) -> &'static Pool {

@@ -4,6 +4,7 @@
 #![cfg(all(target_os = "linux", not(feature = "portable")))]
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::{ptr, thread};
 
@@ -113,6 +114,15 @@ fn handle_while_inside(operation: fn(), locks_before: usize) -> Option<usize> {
         lock
     })
 }
+
+#[test]
+fn under_the_debug_mode_it_can_too() {
+    let mut command = Command::new(std::env::current_exe().expect("the test knows its program"));
+    let status = command.args(["--exact", NAME]).env("HOMING_DEBUG", "1").status();
+    assert!(status.expect("the test's program can be run").success());
+}
+
+const NAME: &str = "a_handler_on_top_of_whoever_is_inside_a_lock_can_take_and_free_blocks_of_every_size";
 
 #[test]
 fn a_handler_on_top_of_whoever_is_inside_a_lock_can_take_and_free_blocks_of_every_size() {

@@ -3,9 +3,9 @@
 use core::cell::Cell;
 
 use super::{Watched, report};
-use crate::os;
 use crate::sync::lock::Lock;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::{node, os};
 
 /// Bytes of the heap that wait at most, all together.
 const MOST: usize = 32 << 20;
@@ -46,10 +46,16 @@ pub(super) fn freeze() {
     (0..LOOKS).take_while(|_| RELEASING.load(Ordering::SeqCst) > 0).for_each(|_| os::relax());
 }
 
+/// Whether the calling thread must not wait for the quarantine: it holds it, or a lock that others wait for while they hold
+/// it, as who forks does.
+fn is_inside() -> bool {
+    QUARANTINE.lock.is_mine() || node::any_is_mine()
+}
+
 /// Puts a freed block in; those that have to leave for it go back to the heap.
 pub(super) fn put(watched: Watched) {
-    if QUARANTINE.lock.is_mine() {
-        // A signal handler on top of this very function.
+    if is_inside() {
+        // A signal handler on top of this very function, or of others that hold locks.
         watched.set_next(None);
         return release_all(Some(watched));
     }
@@ -63,7 +69,7 @@ pub(super) fn put(watched: Watched) {
 
 /// Gives all that waits back to the heap; false where nothing does.
 pub(super) fn empty() -> bool {
-    if QUARANTINE.lock.is_mine() || IS_FROZEN.load(Ordering::SeqCst) {
+    if is_inside() || IS_FROZEN.load(Ordering::SeqCst) {
         return false;
     }
     let leaving = {
