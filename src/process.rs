@@ -53,8 +53,7 @@ pub(crate) fn register_hooks() {
     HOOKS.enter(os::thread_token(), || {
         let config = config::current();
         // Where the C library has no room now, the next thread tries again.
-        let wants_report = config.summary || config.report.is_some();
-        if !register_fork_handlers() || wants_report && !os::at_exit(stats::at_exit) || !debug::begin() {
+        if !register_fork_handlers() || !register_report(config) || !debug::begin() {
             return false;
         }
         if config.verbose {
@@ -62,6 +61,15 @@ pub(crate) fn register_hooks() {
         }
         true
     });
+}
+
+static REPORT: Once = Once::new();
+
+/// Has the summary written at the exit, if it is wanted: once, however often the other hooks are tried. False where that
+/// could not be done.
+fn register_report(config: &Config) -> bool {
+    let is_wanted = config.summary || config.report.is_some();
+    !is_wanted || REPORT.enter(os::thread_token(), || os::at_exit(stats::at_exit)) == Entry::Done
 }
 
 static FORK_HANDLERS: Once = Once::new();
@@ -108,5 +116,6 @@ extern "C" fn after_fork_in_child() {
     debug::lock_for_fork().reset_in_child();
     SET_UP.reset_in_child();
     HOOKS.reset_in_child();
+    REPORT.reset_in_child();
     FORK_HANDLERS.reset_in_child();
 }

@@ -32,13 +32,29 @@ fn refusals_while_the_process_is_set_up_lose_nothing() {
 /// Runs the test in a process of its own. Gives how many calls its set-up made.
 fn child(kinds: u32, rule: &str, number: u64) -> u64 {
     let what = format!("{kinds} {rule} {number}");
-    let program = std::env::current_exe().expect("the test knows its program");
-    let output = Command::new(program).args(["--exact", NAME, "--nocapture"]).env(REFUSE, &what).output();
-    let output = output.expect("the test's program can be run");
+    let output = command(&what).output().expect("the test's program can be run");
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "with \"{what}\" refused at the start: {}\n{said}\n{errors}", output.status);
     let calls = said.lines().find_map(|line| line.split_once("calls: ")?.1.parse().ok());
     calls.unwrap_or_else(|| panic!("with \"{what}\" refused at the start, the process does not say its calls:\n{said}"))
+}
+
+fn command(what: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the test knows its program"));
+    command.args(["--exact", NAME, "--nocapture"]).env(REFUSE, what);
+    command
+}
+
+#[test]
+fn hooks_that_are_tried_again_have_the_summary_written_once() {
+    // The handlers of forks, the summary's hook, the debug mode's.
+    for nth in 1..=3 {
+        let mut command = command(&format!("{} nth {nth}", Call::ProcessHook as u32));
+        let output = command.env("HOMING_STATS", "exit").env("HOMING_DEBUG", "1").output();
+        let errors = String::from_utf8(output.expect("the test's program can be run").stderr).expect("it is text");
+        let summaries = errors.lines().filter(|line| line.contains("blocks handed out")).count();
+        assert_eq!(summaries, 1, "with hook {nth} refused at first:\n{errors}");
+    }
 }
 
 fn in_child(what: &str) {
@@ -55,6 +71,10 @@ fn in_child(what: &str) {
     let (calls, _) = fault::stop();
     println!("calls: {calls}");
     drop((first, second));
+    if std::env::var_os("HOMING_DEBUG").is_some() {
+        // What it keeps does not settle.
+        return;
+    }
     // Whoever comes now forks while others are at work; the handlers have been tried again by then.
     let other = thread::spawn(|| run(5));
     (0..5).for_each(|seed| fork_and_work(seed, &mut Vec::new()));
