@@ -7,7 +7,7 @@
 //! # When the kernel refuses
 //!
 //! Nothing that is live is lost, nothing is handed out as zero that is not, and what could not be done is tried again.
-//! `tests/refusals` has every call refused, each in turn.
+//! `tests/refusals` has every call refused, each in turn, but those of the feature `hardened` and of looking for leaks.
 //!
 //! | call | when refused | what the user sees |
 //! |---|---|---|
@@ -36,6 +36,8 @@
 //! | `pthread_key_create`, `pthread_setspecific` | each operation borrows an arena, and tries again | slower |
 //! | `pthread_atfork` | each new thread tries again | until then a child may find locks held for ever |
 //! | `atexit` | each new thread tries again | no summary, if none comes |
+//! | `getrandom` (hardened) | what the kernel gave at the process's start | nothing |
+//! | `process_vm_readv`, `open` of the maps (debug mode) | leaks are not looked for | said |
 //! | `write` of a message | nothing: there is nobody to tell | no message |
 //!
 //! Not in the table, since they cannot be refused: `getauxval`, `getpid`, `sched_getcpu` and `getcpu` through the vDSO;
