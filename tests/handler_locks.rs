@@ -99,11 +99,9 @@ fn handle_while_inside(operation: fn(), locks_before: usize) -> Option<usize> {
         }
         let lock = fault::stood_in();
         if lock.is_some() {
+            let thread = THREAD.load(Ordering::Relaxed) as libc::pthread_t;
             // SAFETY: the thread stands still, so it is there.
-            assert_eq!(
-                unsafe { libc::pthread_kill(THREAD.load(Ordering::Relaxed) as libc::pthread_t, libc::SIGUSR1) },
-                0
-            );
+            assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
             fork();
             while !HAS_HANDLED.load(Ordering::Acquire) {
                 thread::yield_now();
