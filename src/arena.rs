@@ -197,7 +197,7 @@ impl Arena {
 
     /// Whether a block of one of its slabs is free, but for those on their way home.
     fn has_free(&self, slab: Slab, block: NonNull<u8>) -> bool {
-        let mut is_free = false;
+        let mut is_free = !slab.is_carved(block);
         slab.each_local(&mut |free| is_free |= free.pointer() == block);
         let class = slab.class();
         if self.current[class].get() != Some(slab) {

@@ -540,6 +540,12 @@ impl Slab {
         self.header().carved.get()
     }
 
+    /// Whether the block at that address was carved.
+    pub(crate) fn is_carved(self, block: NonNull<u8>) -> bool {
+        let offset = block.as_ptr() as usize - self.start().as_ptr() as usize;
+        offset < self.carved() as usize * self.block_size()
+    }
+
     /// For the debug mode: calls `visit` with every block that was carved.
     pub(crate) fn each_carved(self, mut visit: impl FnMut(Block)) {
         for index in 0..self.carved() as usize {

@@ -147,6 +147,22 @@ fn a_pointer_into_a_mapping_is_interior_wherever_masking_leads() {
 }
 
 #[test]
+fn what_was_never_handed_out_is_told_from_what_was() {
+    const SIZE: usize = 7168;
+    let _alone = alone();
+    // Enough that what others have freed is used up, and then until another block fits behind in its 64 KiB.
+    let mut blocks: Vec<_> = (0..200).map(|_| Block::of(SIZE)).collect();
+    while blocks.last().is_some_and(|last| (last.start as usize) % 65_536 + 2 * SIZE > 65_536) {
+        blocks.push(Block::of(SIZE));
+    }
+    let last = *blocks.last().expect("some were taken");
+    if !is_watched() {
+        assert_eq!(free(last.at(SIZE)), Err(FreeError::DoubleFree));
+    }
+    blocks.into_iter().for_each(|block| block.intact("after a block that never was"));
+}
+
+#[test]
 fn what_this_thread_has_freed_is_a_double_free() {
     let _alone = alone();
     // Before its neighbour is used, and long after; what waits in between stays where it is.
