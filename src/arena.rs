@@ -117,6 +117,9 @@ pub(crate) enum Waiting {
     Inbox,
 }
 
+/// More blocks than a list can have: those of a slab of the least.
+const MOST_LISTED: u64 = 1 << 13;
+
 /// The newest of all arenas.
 static ALL: AtomicPtr<Arena> = AtomicPtr::new(core::ptr::null_mut());
 static IDS: AtomicU32 = AtomicU32::new(0);
@@ -246,7 +249,8 @@ impl Arena {
         }
         let mut waiting = 0;
         let mut next = self.fast[class].get().or(self.checked[class].get());
-        while let Some(block) = next {
+        // A list that a block which was freed twice has made endless is not counted for ever.
+        while let Some(block) = next.filter(|_| waiting < MOST_LISTED) {
             waiting += 1;
             next = block.next();
         }

@@ -198,7 +198,7 @@ pub(crate) unsafe fn resize_in_place(block: NonNull<u8>, new_size: usize) -> boo
         return false;
     }
     match find(block, "resize") {
-        Place::Slab(slab) => new_size <= slab.block_size(),
+        Place::Slab(slab) => stays_in_slab(slab.block_size(), new_size),
         Place::Run(segment, slots) => {
             new_size > 0 && arena::large::resize_run(segment, block, slots, new_size) || new_size <= slots * SLOT
         }
@@ -334,6 +334,13 @@ pub(crate) fn free_deferred(block: NonNull<u8>) {
     unsafe { free(block.as_ptr(), ()) };
 }
 
+/// Whether a slab's block of that size goes on to serve so many bytes: never for less than half, the block that is given back
+/// must be worth a copy.
+#[inline]
+fn stays_in_slab(block_size: usize, new_size: usize) -> bool {
+    new_size <= block_size && (new_size > block_size / 2 || block_size <= 32)
+}
+
 /// Bytes of a live block that its user may write: at least what was asked for, the same for the block's life.
 ///
 /// # Safety
@@ -368,8 +375,7 @@ pub(crate) unsafe fn reallocate<C: Claim>(
     let old_size = match find(block, "realloc") {
         Place::Slab(slab) => {
             let size = slab.block_size();
-            // Never for less than half: the block that is given back must be worth a copy.
-            if new_size <= size && (new_size > size / 2 || size <= 32) {
+            if stays_in_slab(size, new_size) {
                 return block.as_ptr();
             }
             size
@@ -389,6 +395,8 @@ pub(crate) unsafe fn reallocate<C: Claim>(
             }
             if stays_large
                 && !mapping.is_far_aligned()
+                // What grows there from an emergency is to be watched from now on.
+                && !crate::debug::is_on()
                 && align < zone::GRANULE
                 && let Some(moved) = arena::large::move_mapping(&mapping, new_size, align)
             {

@@ -554,9 +554,10 @@ impl Slab {
         }
     }
 
-    /// Calls `visit` with the blocks of the local list.
+    /// Calls `visit` with the blocks of the local list; not for ever, if one was freed twice unnoticed.
     pub(crate) fn each_local(self, visit: &mut dyn FnMut(Block)) {
-        core::iter::successors(self.last_freed(), |block| block.next()).for_each(visit);
+        let blocks = core::iter::successors(self.last_freed(), |block| block.next());
+        blocks.take(self.carved() as usize).for_each(visit);
     }
 
     #[inline]

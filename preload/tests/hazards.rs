@@ -47,6 +47,13 @@ fn a_double_free_by_another_thread_aborts() {
 }
 
 #[test]
+fn a_double_free_that_was_missed_ends_in_a_line_and_not_in_a_walk_without_end() {
+    let outcome = hazard(&["late-double-free"]);
+    assert_eq!(outcome.signal, Some(libc::SIGABRT), "{outcome:?}");
+    assert!(outcome.only_line().contains("(double free)"), "{outcome:?}");
+}
+
+#[test]
 fn a_double_free_of_a_run_aborts() {
     for size in ["102400", "2000000"] {
         aborted_with_one_line_that_names_the_pointer(&["double-free", size]);

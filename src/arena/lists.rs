@@ -496,6 +496,10 @@ impl Arena {
             let (mut waiting, mut next) = (0, self.list(class).get());
             while let Some(block) = next {
                 waiting += 1;
+                if waiting > slab.carved() {
+                    // A block that was freed twice unnoticed: the list has come back to it.
+                    double_free(block);
+                }
                 next = block.next();
             }
             if waiting == slab.out() {

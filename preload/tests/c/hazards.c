@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +162,18 @@ static void little_room_for_large(void) {
     in_thread(some_work);
 }
 
+/* One that is not noticed at once, since others were freed after it; then all free blocks are counted. */
+static void late_double_free(void) {
+    char *blocks[40];
+    for (int i = 0; i < 40; i++) blocks[i] = malloc(1000);
+    for (int i = 0; i < 8; i++) free(blocks[i]);
+    free(blocks[3]);
+    alarm(20);
+    /* The list that it has made endless becomes the thread's own. */
+    for (int i = 0; i < 13; i++) blocks[i] = malloc(1000);
+    malloc_trim(0);
+}
+
 int main(int count, char **arguments) {
     const char *what = count > 1 ? arguments[1] : "";
     const char *with = count > 2 ? arguments[2] : "";
@@ -168,6 +181,7 @@ int main(int count, char **arguments) {
     else if (!strcmp(what, "double-free-of-two")) double_free_of_two(strtoul(with, NULL, 10));
     else if (!strcmp(what, "double-free-elsewhere")) double_free_elsewhere(strtoul(with, NULL, 10));
     else if (!strcmp(what, "foreign")) foreign(with);
+    else if (!strcmp(what, "late-double-free")) late_double_free();
     else if (!strcmp(what, "other-thread")) free_from_another_thread();
     else if (!strcmp(what, "little-room")) little_room();
     else if (!strcmp(what, "little-room-large")) little_room_for_large();
