@@ -46,7 +46,7 @@ fn build_beside_launcher() {
     cargo.arg("--manifest-path").arg(Path::new(&variable("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
     cargo.arg("--target-dir").arg(&inner);
     cargo.args(release.then_some("--release"));
-    for feature in ["fault-injection", "portable"] {
+    for feature in ["fault-injection", "hardened", "portable"] {
         let name = format!("CARGO_FEATURE_{}", feature.to_uppercase().replace('-', "_"));
         if env::var_os(name).is_some() {
             cargo.args(["--features", feature]);

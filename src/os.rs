@@ -29,7 +29,7 @@
 //! | `get_mempolicy` | all nodes count as allowed, and the thread's policy as first touch | as `mbind` |
 //! | `open`, `read` | what the file says is not known: one node, or all as far | [`Shortfalls`](crate::Shortfalls) |
 //! | `getrlimit` | no limit is assumed; what it forbids is refused later | as `mmap` |
-//! | `sysinfo`, `getrusage` | 0 | 0 in the figures |
+//! | `sysinfo` | 0 | 0 in the figures |
 //! | `prctl(PR_GET_TSC)` | the counter is read: kernels without the call forbid it to nobody | nothing |
 //! | `clock_gettime` | it counts as late: what waits is purged early | slower |
 //! | `futex`, to wait | the lock is tried again at once | a busy processor |

@@ -34,7 +34,7 @@ pub enum Call {
     Policy = 1 << 10,
     /// Reading the kernel's files (`open`, `read`).
     Read = 1 << 11,
-    /// Asking for limits and figures (`getrlimit`, `sysinfo`, `getrusage`, `prctl`).
+    /// Asking for limits and figures (`getrlimit`, `sysinfo`, `prctl`).
     Ask = 1 << 12,
     /// The clock (`clock_gettime`).
     Clock = 1 << 13,

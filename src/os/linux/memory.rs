@@ -434,16 +434,17 @@ pub(crate) fn resident_bytes() -> usize {
     pages * page_size()
 }
 
-/// The most bytes of the process that were in memory at once (`getrusage(2)`).
+/// The most bytes of the process that were in memory at once since it runs this program, from `/proc/self/status`
+/// (`getrusage(2)` tells of what it ran before, too); 0 where there is none to read.
 pub(crate) fn peak_resident_bytes() -> usize {
-    keeping_errno(|| {
-        let mut usage = core::mem::MaybeUninit::<libc::rusage>::zeroed();
-        if !fault::fails(Call::Ask) {
-            // SAFETY: the buffer has the type the call fills.
-            unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
-        }
-        // SAFETY: zeroed at least, and every field is an integer.
-        let usage = unsafe { usage.assume_init() };
-        usize::try_from(usage.ru_maxrss).unwrap_or(0) * 1024
-    })
+    let mut buffer = [0_u8; 2048];
+    let read = super::read_file(c"/proc/self/status", &mut buffer).unwrap_or(0);
+    let mut lines = buffer.get(..read).unwrap_or(&[]).split(|byte| *byte == b'\n');
+    let digits = lines.find_map(|line| line.strip_prefix(b"VmHWM:")).unwrap_or(&[]);
+    let kib = digits
+        .iter()
+        .skip_while(|byte| !byte.is_ascii_digit())
+        .take_while(|byte| byte.is_ascii_digit())
+        .fold(0_usize, |sum, byte| sum.wrapping_mul(10).wrapping_add(usize::from(byte - b'0')));
+    kib.wrapping_mul(1024)
 }
