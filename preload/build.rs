@@ -4,8 +4,10 @@
 //! script has Cargo build it, with the same profile and features, and puts it beside the launcher.
 
 use std::env;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 /// Set while this script's own Cargo runs it once more.
 const INNER: &str = "HOMING_BUILDING_SHARED_OBJECT";
@@ -37,6 +39,7 @@ fn variable(name: &str) -> String {
 }
 
 fn build_beside_launcher() {
+    let begun = SystemTime::now();
     let out = PathBuf::from(variable("OUT_DIR"));
     let inner = out.join("shared-object");
     let release = variable("PROFILE") == "release";
@@ -67,6 +70,13 @@ fn build_beside_launcher() {
     let profile = out.ancestors().nth(3).expect("OUT_DIR lies three folders below the profile's");
     let beside = profile.join("libhoming_preload.so");
     let new = profile.join("libhoming_preload.so.new");
-    // By renaming: a program may be running with the old one.
-    std::fs::copy(&built, &new).and_then(|_| std::fs::rename(&new, &beside)).expect("the shared object can be copied");
+    // By renaming: a program may be running with the old one. Where a build with other features puts another one there, it
+    // is newer than this script's last run, and Cargo runs the script again; this one must not be.
+    println!("cargo::rerun-if-changed={}", beside.display());
+    let put = || {
+        std::fs::copy(&built, &new)?;
+        File::options().write(true).open(&new)?.set_modified(begun - Duration::from_secs(2))?;
+        std::fs::rename(&new, &beside)
+    };
+    put().expect("the shared object can be copied");
 }
