@@ -19,7 +19,8 @@ type Block = Held<Global>;
 
 /// What may be in use, or in memory, more after many threads than after some: slabs that one of them happened to need,
 /// and pages of its tables and stack.
-const SLACK: usize = 4 << 20;
+/// Hardened, blocks are used in random order, so that in time every page of a slab is touched.
+const SLACK: usize = if cfg!(feature = "hardened") { 16 << 20 } else { 4 << 20 };
 
 /// A thread's own blocks, which are freed while it ends; the destructor takes others, and leaves one to others.
 struct Own(Vec<Block>);
