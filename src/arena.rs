@@ -39,7 +39,7 @@ use crate::config::Config;
 use crate::node::{self, Whereabouts};
 use crate::segment::{ARENA_ALIGN, LEAST_WEIGHT_OF_TWO_WORDS, OwnerWord, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::{ByClass, CLASSES, ClassId};
-use crate::slab::{Block, Slab};
+use crate::slab::{self, Block, Slab};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use crate::topology::NodeIndex;
 use inbox::Inbox;
@@ -116,9 +116,6 @@ pub(crate) enum Waiting {
     /// In an inbox.
     Inbox,
 }
-
-/// More blocks than a list can have: those of a slab of the least.
-const MOST_LISTED: u64 = 1 << 13;
 
 /// The newest of all arenas.
 static ALL: AtomicPtr<Arena> = AtomicPtr::new(core::ptr::null_mut());
@@ -198,6 +195,17 @@ impl Arena {
         Some(block)
     }
 
+    /// Does `work` as a slow path: whoever comes in on top of it goes elsewhere. It must not be busy already.
+    #[inline(always)]
+    fn inside<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.busy.set(true);
+        compiler_fence(Ordering::Acquire);
+        let result = work();
+        compiler_fence(Ordering::Release);
+        self.busy.set(false);
+        result
+    }
+
     /// Whether a block of one of its slabs is free, but for those on their way home.
     fn has_free(&self, slab: Slab, block: NonNull<u8>) -> bool {
         let mut is_free = !slab.is_carved(block);
@@ -207,10 +215,7 @@ impl Arena {
             return is_free;
         }
         let lists = [self.fast[class].get(), self.checked[class].get()];
-        is_free
-            || lists
-                .into_iter()
-                .any(|first| core::iter::successors(first, |block| block.next()).any(|free| free.pointer() == block))
+        is_free || lists.into_iter().flat_map(slab::list_from).any(|free| free.pointer() == block)
     }
 
     /// For audits, while nobody else is at work: calls `visit` with each free block that counts as out of its slab, and
@@ -218,8 +223,7 @@ impl Arena {
     pub(crate) fn each_waiting(&self, visit: &mut dyn FnMut(Waiting, Block)) {
         for lists in [&self.fast, &self.checked] {
             for list in lists.iter() {
-                core::iter::successors(list.get(), |block| block.next())
-                    .for_each(|block| visit(Waiting::Listed, block));
+                slab::list_from(list.get()).for_each(|block| visit(Waiting::Listed, block));
             }
         }
         self.outbox.each(&mut |owner, block| visit(Waiting::Outbox(owner), block));
@@ -247,13 +251,7 @@ impl Arena {
         if !core::ptr::eq(self, tls::get()) {
             return listed;
         }
-        let mut waiting = 0;
-        let mut next = self.fast[class].get().or(self.checked[class].get());
-        // A list that a block which was freed twice has made endless is not counted for ever.
-        while let Some(block) = next.filter(|_| waiting < MOST_LISTED) {
-            waiting += 1;
-            next = block.next();
-        }
+        let waiting = slab::list_from(self.fast[class].get().or(self.checked[class].get())).count() as u64;
         // Wrapping: a list that came from an idle arena was counted there; the sum over all arenas is right.
         listed.wrapping_sub(waiting)
     }
@@ -302,11 +300,7 @@ pub(crate) fn is_known_free(slab: Slab, block: NonNull<u8>) -> bool {
 pub(crate) fn refuse_free_block(slab: Slab, block: Block) {
     let arena = tls::get();
     if !arena.busy.get() {
-        arena.busy.set(true);
-        compiler_fence(Ordering::Acquire);
-        arena.collect_inbox(None);
-        compiler_fence(Ordering::Release);
-        arena.busy.set(false);
+        arena.inside(|| arena.collect_inbox(None));
     }
     // The slab may just have been given up, if that was its last block.
     let is_owner = slab.segment().owner(slab.slot()).arena_address() == Some(arena.address());

@@ -199,6 +199,13 @@ impl Block {
     }
 }
 
+/// The blocks of a list of one slab's, from that one on. Not for ever: one that was freed twice unnoticed makes a list endless,
+/// of which one block more is given than any slab has.
+pub(crate) fn list_from(first: Option<Block>) -> impl Iterator<Item = Block> {
+    const LEAST_BLOCK: usize = size_of::<Block>();
+    core::iter::successors(first, |block| block.next()).take(SLOT / LEAST_BLOCK + 1)
+}
+
 /// What the owner does with a slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -556,8 +563,7 @@ impl Slab {
 
     /// Calls `visit` with the blocks of the local list; not for ever, if one was freed twice unnoticed.
     pub(crate) fn each_local(self, visit: &mut dyn FnMut(Block)) {
-        let blocks = core::iter::successors(self.last_freed(), |block| block.next());
-        blocks.take(self.carved() as usize).for_each(visit);
+        list_from(self.last_freed()).take(self.carved() as usize).for_each(visit);
     }
 
     #[inline]

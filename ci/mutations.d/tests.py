@@ -74,7 +74,7 @@ MUTATIONS = [
     ("a block that looks free is freed", HEAP, "    if hardened::ON && block.looks_free() {", "    if false && block.looks_free() {", ATTACKS),
     ("a block that looks free comes home", LISTS, "        if is_suspect && self", "        if is_suspect && false && self", ATTACKS),
     ("hints are left in free blocks", SLAB, "        if hardened::ON {\n            return;\n        }\n        // SAFETY: whoever holds the block may write to it, and callers", "        // SAFETY: whoever holds the block may write to it, and callers", ATTACKS),
-    ("a walk along a list has no end", LISTS, "                if waiting > slab.carved() {", "                if false && waiting > slab.carved() {",
+    ("a walk along a list has no end", LISTS, "            if let Some(block) = blocks.next() {", "            if let Some(block) = blocks.next().filter(|_| false) {",
      "preload/hazards walk_without_end"),
     # Panics.
     ("an index is checked", SEGMENT, "        self.header().free_count.get() as usize", "        [0, self.header().free_count.get() as usize][usize::from(self.address() != 0)]", "ci/panics"),

@@ -2,9 +2,8 @@
 
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{Ordering, compiler_fence};
 
-use super::outbox::{Added, Chain, send_home};
+use super::outbox::{Added, Chain, send_alone};
 use super::{Arena, enter, idle, refuse_free_block, tls};
 use crate::config::{self, Zero};
 use crate::debug;
@@ -14,7 +13,7 @@ use crate::node::{self, Locked};
 use crate::os;
 use crate::segment::{Destination, OwnerWord, SLOT, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::ClassId;
-use crate::slab::{Block, Shape, Slab, State};
+use crate::slab::{self, Block, Shape, Slab, State};
 use crate::topology::NodeIndex;
 use crate::zone;
 
@@ -47,19 +46,14 @@ impl Arena {
         let current = &self.current[class];
         // The arenas of threads that have none never have a slab; they are not written to.
         let slab = current.get().filter(|slab| slab.last_freed().is_some() && !self.lookout.is_next())?;
-        self.busy.set(true);
-        compiler_fence(Ordering::Acquire);
-        let taken = slab.take_local();
-        if let Some((first, count)) = taken {
+        self.inside(|| {
+            let (first, count) = slab.take_local()?;
             self.lookout.count();
-            let (list, listed) = (&self.fast[class], &self.listed[class]);
-            list.set(first.next());
+            self.fast[class].set(first.next());
             first.forget_link();
-            listed.set(listed.get().wrapping_add(u64::from(count)));
-        }
-        compiler_fence(Ordering::Release);
-        self.busy.set(false);
-        taken.map(|(first, _)| first)
+            self.count_listed(class, count);
+            Some(first)
+        })
     }
 
     /// A block of the class. `None` where there is no memory for it.
@@ -225,7 +219,7 @@ impl Arena {
         let class = slab.class();
         self.current[class].set(None);
         if let Some(first) = self.list(class).take() {
-            let waiting = 1 + core::iter::successors(first.next(), |block| block.next()).count();
+            let waiting = slab::list_from(Some(first)).count();
             let listed = &self.listed[class];
             // Wrapping: the list may have been counted by the arena it came from.
             listed.set(listed.get().wrapping_sub(waiting as u64));
@@ -395,8 +389,7 @@ impl Arena {
             corrupted_link(block);
         }
         let Some(owner) = segment.owner_if_any(slot).arena_address() else { double_free(block) };
-        block.set_next(None);
-        send_home(Destination::arena(owner), block, block);
+        send_alone(Destination::arena(owner), block);
     }
 
     /// Gives an empty partial slab's slots back to their node.
@@ -455,6 +448,13 @@ impl Arena {
         }
     }
 
+    /// The same for a free outside of other slow paths. A thread that frees as much as it allocates may come to none of these:
+    /// so the arena is looked after, after the slab, which tidying could have given up before.
+    fn settle_count(&self, slab: Slab) {
+        self.count_ran_out(slab, None);
+        self.look_after();
+    }
+
     /// Every block of the current slab is on its local list, so none is on the arena's: they become the arena's list. The
     /// one freed last stays behind, first on the local list, so that a second free of it is noticed; where it is the
     /// only one, a second free ends here, with a block on the arena's list.
@@ -493,14 +493,11 @@ impl Arena {
         self.tidy(pool);
         for class in ClassId::all() {
             let Some(slab) = self.current[class].get() else { continue };
-            let (mut waiting, mut next) = (0, self.list(class).get());
-            while let Some(block) = next {
-                waiting += 1;
-                if waiting > slab.carved() {
-                    // A block that was freed twice unnoticed: the list has come back to it.
-                    double_free(block);
-                }
-                next = block.next();
+            let mut blocks = slab::list_from(self.list(class).get());
+            let waiting = blocks.by_ref().take(slab.carved() as usize).count() as u32;
+            if let Some(block) = blocks.next() {
+                // A block that was freed twice unnoticed: the list has come back to it.
+                double_free(block);
             }
             if waiting == slab.out() {
                 self.current[class].set(None);
@@ -527,12 +524,7 @@ pub(crate) fn gather(segment: SegmentPtr, slot: SlotIndex, word: OwnerWord, bloc
     let Some(chain) = arena.outbox.find(destination).filter(|_| !arena.busy.get()) else { return false };
     // SAFETY: the user has given the block up, and the word is a slab's.
     let block = unsafe { Block::at(block) };
-    arena.busy.set(true);
-    compiler_fence(Ordering::Acquire);
-    let added = chain.add(block, segment.weight(slot), true);
-    compiler_fence(Ordering::Release);
-    arena.busy.set(false);
-    match added {
+    match arena.inside(|| chain.add(block, segment.weight(slot), true)) {
         Added::Waits => {}
         Added::IsFull => send_full(chain),
         Added::WasThere => freed_twice(block),
@@ -566,20 +558,16 @@ extern "C" fn free_to_own(slab: Slab, block: Block) {
     let arena = tls::get();
     if arena.busy.get() {
         // Re-entered in the middle of a slow path: the block comes home by the arena's own inbox.
-        block.set_next(None);
-        return send_home(Destination::arena(arena.address()), block, block);
+        return send_alone(Destination::arena(arena.address()), block);
     }
     if hardened::ON && block.looks_free() {
         refuse_free_block(slab, block);
     }
-    arena.busy.set(true);
-    compiler_fence(Ordering::Acquire);
-    if slab.free_local(block) {
-        arena.count_ran_out(slab, None);
-        arena.look_after();
-    }
-    compiler_fence(Ordering::Release);
-    arena.busy.set(false);
+    arena.inside(|| {
+        if slab.free_local(block) {
+            arena.settle_count(slab);
+        }
+    });
 }
 
 /// Sends the chain that was just filled.
@@ -587,13 +575,11 @@ extern "C" fn free_to_own(slab: Slab, block: Block) {
 #[inline(never)]
 extern "C" fn send_full(chain: &'static Chain) {
     let arena = tls::get();
-    arena.busy.set(true);
-    compiler_fence(Ordering::Acquire);
-    chain.send();
-    // A thread that only frees comes to no other slow path.
-    arena.look_after();
-    compiler_fence(Ordering::Release);
-    arena.busy.set(false);
+    arena.inside(|| {
+        chain.send();
+        // A thread that only frees comes to no other slow path.
+        arena.look_after();
+    });
 }
 
 /// Sends a block home for whose arena nothing is gathered yet; of a thread that has no arena yet, and gets one for its
@@ -603,23 +589,17 @@ extern "C" fn send_full(chain: &'static Chain) {
 extern "C" fn free_anew(destination: Destination, block: Block, weight: u32) {
     let arena = tls::get();
     if arena.id.get().is_some() && !arena.busy.get() {
-        arena.busy.set(true);
-        compiler_fence(Ordering::Acquire);
-        arena.outbox.add_anew(destination, block, weight);
-        arena.look_after();
-        compiler_fence(Ordering::Release);
-        arena.busy.set(false);
-        return;
+        return arena.inside(|| {
+            arena.outbox.add_anew(destination, block, weight);
+            arena.look_after();
+        });
     }
     let exited = ptr::eq(arena, &raw const tls::EXITED);
     match (!exited).then(|| enter::enter(&config::Config::new()).ok()).flatten() {
         Some(held) if held.address() != destination.arena_address() => held.outbox.add_anew(destination, block, weight),
         // Entering may have given this thread the very arena that owns the slab; then it comes by its own inbox. An outbox
         // never gathers for its own arena.
-        _ => {
-            block.set_next(None);
-            send_home(destination, block, block);
-        }
+        _ => send_alone(destination, block),
     }
 }
 
@@ -629,19 +609,10 @@ extern "C" fn free_anew(destination: Destination, block: Block, weight: u32) {
 pub(crate) extern "C" fn count_ran_out(slab: Slab) {
     let arena = tls::get();
     if !arena.busy.get() {
-        arena.busy.set(true);
-        compiler_fence(Ordering::Acquire);
-        arena.count_ran_out(slab, None);
-        // A thread that frees as much as it allocates may come to no other slow path. After the slab, which tidying could
-        // have given up before.
-        arena.look_after();
-        compiler_fence(Ordering::Release);
-        arena.busy.set(false);
-        return;
+        return arena.inside(|| arena.settle_count(slab));
     }
     // Re-entered in the middle of a slow path: the block comes home by the arena's own inbox.
     if let Some(block) = slab.undo_free() {
-        block.set_next(None);
-        send_home(Destination::arena(arena.address()), block, block);
+        send_alone(Destination::arena(arena.address()), block);
     }
 }

@@ -131,8 +131,14 @@ impl Chain {
     }
 }
 
+/// Puts a block by itself into an arena's inbox.
+pub(super) fn send_alone(destination: Destination, block: Block) {
+    block.set_next(None);
+    send_home(destination, block, block);
+}
+
 /// Puts a chain of blocks into an arena's inbox.
-pub(super) fn send_home(destination: Destination, first: Block, last: Block) {
+fn send_home(destination: Destination, first: Block, last: Block) {
     // SAFETY: callers took the address from the owner word of a slab.
     let arena = unsafe { Arena::at(destination.arena_address()) };
     // SAFETY: what is in an inbox are addresses of blocks.
