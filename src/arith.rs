@@ -1,5 +1,5 @@
 //! Overflow-safe arithmetic on sizes and addresses. Every size that reaches the allocator is computed here, so that no
-//! request, however large or oddly aligned, wraps.
+//! request, however large or oddly aligned, wraps; what cannot be is `None`.
 
 /// The least multiple of `align` (a power of two) that is not below `n`; `None` where it would wrap.
 #[inline(always)]
@@ -16,6 +16,35 @@ pub(crate) const fn align_up(n: usize, align: usize) -> Option<usize> {
 pub(crate) const fn align_down(n: usize, align: usize) -> usize {
     debug_assert!(align.is_power_of_two());
     n & !(align - 1)
+}
+
+/// The bytes of `count` objects of `size` bytes each; `None` for more than one object may have.
+#[inline(always)]
+pub(crate) const fn array(size: usize, count: usize) -> Option<usize> {
+    match size.checked_mul(count) {
+        Some(bytes) if bytes <= MAX_SIZE => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Where an object of `size` bytes aligned to `align` (a power of two) begins that is placed upwards from `from`, and ends
+/// not beyond `end`: its first address, and the one after its last.
+#[inline(always)]
+pub(crate) const fn place_up(from: usize, end: usize, size: usize, align: usize) -> Option<(usize, usize)> {
+    match align_up(from, align) {
+        Some(start) if start <= end && size <= end - start => Some((start, start + size)),
+        _ => None,
+    }
+}
+
+/// Where an object of `size` bytes aligned to `align` (a power of two) begins that is placed downwards from `top`, and
+/// begins not before `floor`.
+#[inline(always)]
+pub(crate) const fn place_down(top: usize, floor: usize, size: usize, align: usize) -> Option<usize> {
+    match top.checked_sub(size) {
+        Some(highest) if align_down(highest, align) >= floor => Some(align_down(highest, align)),
+        _ => None,
+    }
 }
 
 /// The largest size of one object: `PTRDIFF_MAX`, beyond which the difference of two pointers into it is undefined
@@ -41,6 +70,54 @@ mod tests {
             let align = 1_usize << shift;
             assert_eq!(align_up(align * 3, align), Some(align * 3));
             assert_eq!(align_down(align * 3 + align - 1, align), align * 3);
+        }
+    }
+
+    #[test]
+    fn arrays_beyond_one_object_do_not_wrap() {
+        assert_eq!(array(0, usize::MAX), Some(0));
+        assert_eq!(array(8, usize::MAX / 8 + 1), None);
+        assert_eq!(array(1, MAX_SIZE), Some(MAX_SIZE));
+        assert_eq!(array(1, MAX_SIZE + 1), None);
+    }
+
+    /// Addresses and sizes about everything that could be wrong: both ends of the address space, and powers of two.
+    fn awkward() -> Vec<usize> {
+        let mut numbers: Vec<usize> = (0..64).flat_map(|shift| [(1_usize << shift) - 1, 1 << shift]).collect();
+        numbers.extend([3, 100, 4097, MAX_SIZE + 2, usize::MAX - 64, usize::MAX - 1, usize::MAX]);
+        numbers
+    }
+
+    #[test]
+    fn placing_upwards_agrees_with_numbers_that_cannot_wrap() {
+        for shift in 0..64 {
+            for (from, size) in
+                awkward().into_iter().flat_map(|from| awkward().into_iter().map(move |size| (from, size)))
+            {
+                for end in [from, from.saturating_add(size), 1 << 47, usize::MAX - 1, usize::MAX] {
+                    let start = (from as u128).next_multiple_of(1 << shift);
+                    let right = (start + size as u128 <= end as u128).then(|| (start as usize, start as usize + size));
+                    assert_eq!(place_up(from, end, size, 1 << shift), right, "{from:#x} {end:#x} {size:#x} {shift}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn placing_downwards_agrees_with_numbers_that_cannot_wrap() {
+        for shift in 0..64 {
+            for (top, size) in awkward().into_iter().flat_map(|top| awkward().into_iter().map(move |size| (top, size)))
+            {
+                for floor in [0, 1, top.saturating_sub(size), top / 2, top] {
+                    let start = (top as i128 - size as i128) & -(1_i128 << shift);
+                    let right = (top >= size && start >= floor as i128).then_some(start as usize);
+                    assert_eq!(
+                        place_down(top, floor, size, 1 << shift),
+                        right,
+                        "{top:#x} {floor:#x} {size:#x} {shift}"
+                    );
+                }
+            }
         }
     }
 }

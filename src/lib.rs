@@ -29,7 +29,7 @@ mod sync;
 
 #[cfg(not(loom))]
 mod arena;
-#[cfg_attr(loom, allow(dead_code))]
+#[allow(dead_code)]
 mod arith;
 #[cfg(not(loom))]
 mod audit;
@@ -47,6 +47,9 @@ mod hardened;
 mod heap;
 #[cfg(all(not(loom), feature = "hwloc"))]
 mod hwloc;
+#[cfg(not(loom))]
+#[allow(dead_code)]
+mod ids;
 #[cfg(not(loom))]
 mod large;
 #[cfg(not(loom))]
@@ -73,6 +76,9 @@ mod segment;
 mod size_class;
 #[cfg(not(loom))]
 mod slab;
+#[cfg(not(loom))]
+#[allow(dead_code)]
+mod source;
 #[cfg(not(loom))]
 mod stats;
 #[cfg(not(loom))]
