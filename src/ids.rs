@@ -35,4 +35,13 @@ macro_rules! ids {
     };
 }
 
-ids! {}
+ids! {
+    /// A budget's number, for reports.
+    BudgetId;
+    /// A bump arena's number: what its checkpoints know it by.
+    BumpId;
+    /// The number of a set of node pools, for reports.
+    NodePoolsId;
+    /// A pool's number, for reports.
+    PoolId;
+}
