@@ -17,7 +17,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | face | `global`, `entry`, `placement`, `node_alloc`, `stats`, `audit`, `hwloc` |
+//! | face | `global`, `entry`, `placement`, `node_alloc`, `pool`, `stats`, `audit`, `hwloc` |
 //! | heap | `heap`, `process`, `debug`, `place` |
 //! | thread | `arena` |
 //! | node | `node` |
@@ -69,6 +69,11 @@ mod place;
 #[cfg(not(loom))]
 mod placement;
 #[cfg(not(loom))]
+mod pool;
+#[cfg(all(test, loom))]
+#[path = "pool/models.rs"]
+mod pool_models;
+#[cfg(not(loom))]
 mod process;
 #[cfg(not(loom))]
 mod segment;
@@ -110,6 +115,8 @@ pub use crate::os::fault;
 pub use crate::placement::{
     NodeError, alloc_on_node, current_node, dealloc_from_node, home_node, node_of, resident_node,
 };
+#[cfg(not(loom))]
+pub use crate::pool::{Pool, PoolBox, PoolError, PoolStats};
 #[cfg(not(loom))]
 pub use crate::stats::Stats;
 #[cfg(all(not(loom), feature = "hwloc"))]

@@ -1,0 +1,165 @@
+//! Where in a slab what stands: computed from a type's size and alignment, when the program is compiled.
+//!
+//! Objects are numbered from the slab's start in strides of their size, as if they began there; those numbers that the
+//! header covers are nobody's. So an object's number is its offset divided by a constant, its address its number times
+//! one, and no start has to be subtracted or added.
+
+use crate::arith;
+
+/// The layout of all slabs of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Geometry {
+    /// Bytes from an object to the next.
+    pub(super) stride: usize,
+    /// Bytes of the object's type.
+    pub(super) size: usize,
+    /// Bytes of a slab, which is aligned to as much: a power of two.
+    pub(super) slab: usize,
+    /// The number of the first object.
+    pub(super) first: usize,
+    /// The number after the last object's.
+    pub(super) end: usize,
+    /// Words of 64 bits in each of a slab's two bitmaps, which have a bit for every number below `end`.
+    pub(super) words: usize,
+    /// Bytes from the slab's start to what other threads write to.
+    pub(super) shared_at: usize,
+}
+
+/// Bytes of a cache line: what the owner writes and what others write to stand in lines of their own.
+pub(super) const LINE: usize = 64;
+/// The most numbers in a slab.
+const MOST: usize = 4096;
+/// Bytes of the slab of most types.
+const USUAL: usize = 64 << 10;
+
+/// The least number of objects in a slab: fewer, the larger they are, since what one pool keeps ready is kept from others.
+const fn least_objects(stride: usize) -> usize {
+    match stride {
+        0..=0x8000 => 8,
+        0x8001..=0x4_0000 => 4,
+        _ => 3,
+    }
+}
+
+impl Geometry {
+    /// The layout for objects of that size and alignment, as a type has them. Of objects too large to have any three in the
+    /// address space a slab is so large that no memory is ever found for one.
+    pub(super) const fn of(size: usize, align: usize) -> Self {
+        // An object of no size has an address of its own all the same, which tells whether it is out.
+        let stride = if size == 0 { align } else { size };
+        let mut slab = if stride < USUAL / MOST { MOST * stride.next_power_of_two() } else { USUAL };
+        loop {
+            let (words, shared_at, header) = Self::header(slab, stride);
+            let first = header.div_ceil(stride);
+            let fits = slab / stride;
+            let end = if fits < MOST { fits } else { MOST };
+            if end >= first + least_objects(stride) || slab > arith::MAX_SIZE {
+                return Geometry { stride, size, slab, first, end, words, shared_at };
+            }
+            slab *= 2;
+        }
+    }
+
+    /// Words in a bitmap, bytes to the shared part, and of the header.
+    const fn header(slab: usize, stride: usize) -> (usize, usize, usize) {
+        let fits = slab / stride;
+        let words = (if fits < MOST { fits } else { MOST }).div_ceil(64);
+        let bitmap = (words * 8).next_multiple_of(LINE);
+        let shared_at = LINE + bitmap;
+        (words, shared_at, shared_at + LINE + bitmap)
+    }
+
+    /// Objects in a slab.
+    pub(super) const fn objects(&self) -> usize {
+        self.end.saturating_sub(self.first)
+    }
+
+    /// How many objects of a slab must be free before objects are taken from it again: one in 16, so that looking through
+    /// its bitmap is worth it.
+    pub(super) const fn worthwhile(&self) -> usize {
+        let sixteenth = self.objects() / 16;
+        if sixteenth == 0 { 1 } else { sixteenth }
+    }
+
+    /// The number of the object at so many bytes from the slab's start. A division by a constant where the layout is one.
+    #[inline(always)]
+    pub(super) const fn number_at(&self, offset: usize) -> usize {
+        if self.slab <= 1 << 32 { (offset as u32 / self.stride as u32) as usize } else { offset / self.stride }
+    }
+
+    /// The bits of a word of the bitmap that stand for objects.
+    pub(super) fn objects_in_word(&self, word: usize) -> u64 {
+        bits_below(self.end.saturating_sub(word * 64)) & !bits_below(self.first.saturating_sub(word * 64))
+    }
+
+    /// The largest alignment that every object has.
+    pub(super) const fn align(&self) -> usize {
+        1 << self.stride.trailing_zeros()
+    }
+}
+
+/// A word whose lowest bits are set, so many of them.
+const fn bits_below(count: usize) -> u64 {
+    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes and alignments of types: multiples of their alignments, to the ends of what types can have.
+    fn kinds() -> Vec<(usize, usize)> {
+        let mut kinds = Vec::new();
+        for shift in 0..30 {
+            let align = 1_usize << shift;
+            for count in [0, 1, 2, 3, 5, 7, 8, 9, 100, 1023, 4097, 1 << 20] {
+                kinds.push((align * count, align));
+            }
+        }
+        kinds.extend([(1 << 62, 1), (isize::MAX as usize, 1), (1 << 61, 1 << 29)]);
+        kinds
+    }
+
+    #[test]
+    fn no_object_overlaps_the_header_or_ends_beyond_its_slab() {
+        for (size, align) in kinds() {
+            let geometry = Geometry::of(size, align);
+            let Geometry { stride, slab, first, end, words, shared_at, .. } = geometry;
+            if slab > arith::MAX_SIZE {
+                continue;
+            }
+            assert!(slab.is_power_of_two() && slab >= align, "{geometry:?}");
+            assert!(stride >= size.max(1) && stride.is_multiple_of(align), "{geometry:?}");
+            assert!(first * stride >= shared_at + LINE + words * 8, "{geometry:?}");
+            assert!(shared_at >= LINE + words * 8 && shared_at.is_multiple_of(LINE), "{geometry:?}");
+            assert!(end * stride <= slab && end <= words * 64, "{geometry:?}");
+            assert!(geometry.objects() >= 3, "{geometry:?}");
+            assert!(geometry.worthwhile() <= geometry.objects(), "{geometry:?}");
+            assert!(geometry.align() >= align, "{geometry:?}");
+            let in_words: u32 = (0..words).map(|word| geometry.objects_in_word(word).count_ones()).sum();
+            assert_eq!(in_words as usize, geometry.objects(), "{geometry:?}");
+        }
+    }
+
+    #[test]
+    fn every_offset_into_an_object_divides_to_its_number_and_no_other() {
+        for (size, align) in kinds() {
+            let geometry = Geometry::of(size, align);
+            if geometry.slab > 1 << 40 {
+                continue;
+            }
+            for number in geometry.first..geometry.end {
+                let start = number * geometry.stride;
+                for offset in [start, start + geometry.stride / 2, start + geometry.stride - 1] {
+                    assert_eq!(geometry.number_at(offset), number, "{geometry:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn types_too_large_for_any_slab_are_left_to_the_heap_to_refuse() {
+        assert!(Geometry::of(1 << 62, 1).slab > arith::MAX_SIZE);
+        assert!(Geometry::of(isize::MAX as usize, 1).slab > arith::MAX_SIZE);
+    }
+}

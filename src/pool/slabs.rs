@@ -1,0 +1,380 @@
+//! A pool's slabs at work: what all pools do alike, whatever their objects are.
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+use crossbeam_utils::CachePadded;
+
+use super::error::PoolError;
+use super::geometry::Geometry;
+use super::registry::Registry;
+use super::remote::{self, Returned};
+use super::slab::{List, Slab, State};
+use super::stats::{PoolStats, Tally};
+use crate::arith;
+use crate::misuse::FreeError;
+use crate::os;
+use crate::place;
+use crate::source::Source;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// Slabs of one geometry, which every call is given: as a constant, so that it costs the fast paths nothing.
+///
+/// Objects are handed out from a word of the current slab's bitmap that was taken out of it whole: the bits there are 0 until
+/// the objects come back. Only that last step touches the slab, and its countdown of the objects that are out.
+pub(super) struct Slabs {
+    /// Objects to be handed out next: a bit for each.
+    word: Cell<u64>,
+    /// Where the object of the word's lowest bit lies.
+    base: Cell<*mut u8>,
+    tally: Tally,
+    /// The slab that the word is of, and the word's place in its bitmap.
+    current: Cell<Option<Slab>>,
+    cursor: Cell<usize>,
+    /// A slab of this pool that a pointer led to lately; 1: none.
+    known: Cell<usize>,
+    partial: List,
+    spare: Cell<Option<Slab>>,
+    registry: Registry,
+    source: Source,
+    /// The token of the pool's user. Read by droppers of guards; hardly ever written.
+    user: CachePadded<AtomicUsize>,
+    /// Written by droppers of guards.
+    returned: CachePadded<Returned>,
+}
+
+/// So many objects that have come back to the word that the last ones were taken from make it worth taking from again at once:
+/// they are still in the cache.
+const WARM: u32 = 8;
+
+impl Slabs {
+    pub(super) const fn new(source: Source) -> Self {
+        Slabs {
+            word: Cell::new(0),
+            base: Cell::new(core::ptr::null_mut()),
+            tally: Tally::new(),
+            current: Cell::new(None),
+            cursor: Cell::new(0),
+            known: Cell::new(1),
+            partial: List::new(),
+            spare: Cell::new(None),
+            registry: Registry::new(),
+            source,
+            user: CachePadded::new(AtomicUsize::new(0)),
+            returned: CachePadded::new(Returned::new()),
+        }
+    }
+
+    pub(super) fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Makes the calling thread the pool's user, as it must be before a guard is made.
+    #[inline(always)]
+    pub(super) fn claim(&self) {
+        if !self.is_user() {
+            self.change_user();
+        }
+    }
+
+    #[cold]
+    fn change_user(&self) {
+        self.user.store(os::thread_token(), Ordering::Relaxed);
+    }
+
+    /// Whether the calling thread is the pool's user. To be asked by who has a guard: then nobody changes it.
+    #[inline(always)]
+    pub(super) fn is_user(&self) -> bool {
+        self.user.load(Ordering::Relaxed) == os::thread_token()
+    }
+
+    /// Hands an object out.
+    #[inline(always)]
+    pub(super) fn take(&self, geometry: &Geometry) -> Option<NonNull<u8>> {
+        let word = self.word.get();
+        let object = match word {
+            0 => self.take_slowly(geometry)?,
+            _ => self.take_from(word, geometry),
+        };
+        self.tally.goes_out(&self.returned);
+        Some(object)
+    }
+
+    /// The object of the lowest bit of the word, which is not 0.
+    #[inline(always)]
+    fn take_from(&self, word: u64, geometry: &Geometry) -> NonNull<u8> {
+        self.word.set(word & (word - 1));
+        let number = word.trailing_zeros() as usize;
+        // SAFETY: bits stand for objects of the current slab, which are at no null address.
+        unsafe { NonNull::new_unchecked(self.base.get().add(number * geometry.stride)) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_slowly(&self, geometry: &Geometry) -> Option<NonNull<u8>> {
+        self.refill(geometry)?;
+        Some(self.take_from(self.word.get(), geometry))
+    }
+
+    /// Takes an object back, on the user's thread.
+    ///
+    /// # Safety
+    /// It is one of this pool's, handed out and not used any more.
+    #[inline(always)]
+    pub(super) unsafe fn give(&self, object: NonNull<u8>, geometry: &Geometry) {
+        // SAFETY: the caller's promise.
+        let slab = unsafe { Slab::around(object, geometry) };
+        let number = geometry.number_at(object.addr().get() & (geometry.slab - 1));
+        // SAFETY: the geometry has a word for each object's number.
+        let word = unsafe { slab.free_word(number / 64) };
+        word.set(word.get() | 1 << (number % 64));
+        self.tally.comes_home();
+        if slab.count_home() {
+            self.settle(slab, geometry);
+        }
+    }
+
+    /// Takes an object back on a thread that is not the pool's user.
+    ///
+    /// # Safety
+    /// As for [`give`](Self::give); and the caller has had a guard until now.
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn give_from_elsewhere(&self, object: NonNull<u8>, geometry: &Geometry) {
+        // SAFETY: the caller's promise.
+        let slab = unsafe { Slab::around(object, geometry) };
+        let number = geometry.number_at(object.addr().get() & (geometry.slab - 1));
+        // SAFETY: the geometry has a word for each object's number.
+        let word = unsafe { slab.returned_word(number / 64, geometry) };
+        self.returned.give(slab.address(), slab.returning(geometry), word, 1 << (number % 64));
+    }
+
+    /// Takes back an object of which nothing is known, not even that it is one.
+    ///
+    /// # Errors
+    /// All but `NoMemory`.
+    #[inline]
+    pub(super) fn give_checked(&self, object: NonNull<u8>, geometry: &Geometry) -> Result<(), PoolError> {
+        let offset = object.addr().get() & (geometry.slab - 1);
+        let start = object.addr().get() - offset;
+        if start != self.known.get() && !self.knows(start) {
+            return Err(elsewhere(object));
+        }
+        let number = geometry.number_at(offset);
+        if number * geometry.stride != offset || number < geometry.first || number >= geometry.end {
+            return Err(misplaced(offset, geometry));
+        }
+        // SAFETY: the registry knows a slab of this pool there.
+        let slab = unsafe { Slab::at(start) };
+        let bit = 1 << (number % 64);
+        // SAFETY: the geometry has a word for each object's number.
+        let (free, returned) = unsafe { (slab.free_word(number / 64), slab.returned_word(number / 64, geometry)) };
+        if free.get() & bit != 0 || remote::has_bit(returned, bit) || self.has_in_word(object, geometry) {
+            return Err(PoolError::DoubleFree);
+        }
+        // SAFETY: an object of a slab of this pool that is out.
+        unsafe { self.give(object, geometry) };
+        Ok(())
+    }
+
+    /// Whether an object is among those that are to be handed out next.
+    #[inline(always)]
+    fn has_in_word(&self, object: NonNull<u8>, geometry: &Geometry) -> bool {
+        let offset = object.addr().get().wrapping_sub(self.base.get().addr());
+        let number = offset / geometry.stride;
+        number < 64 && self.word.get() & 1 << number != 0
+    }
+
+    /// Whether a slab of this pool lies at that address; notes it for the next time.
+    fn knows(&self, start: usize) -> bool {
+        let knows = start != 0 && self.registry.contains(start);
+        if knows {
+            self.known.set(start);
+        }
+        knows
+    }
+
+    /// Takes a word of free objects. `None` where there is no memory.
+    fn refill(&self, geometry: &Geometry) -> Option<()> {
+        if self.returned.any_slabs() {
+            self.collect(geometry);
+        }
+        if let Some(slab) = self.current.get() {
+            if self.take_word(slab, geometry) {
+                return Some(());
+            }
+            self.current.set(None);
+            slab.set_state(State::Parked, geometry);
+        }
+        let waiting = self.partial.pop().or_else(|| self.spare.take());
+        let slab = match waiting {
+            Some(slab) => slab,
+            None => self.make(geometry)?,
+        };
+        slab.set_state(State::Current, geometry);
+        self.current.set(Some(slab));
+        self.cursor.set(0);
+        self.take_word(slab, geometry).then_some(())
+    }
+
+    /// Takes a word of free objects from the current slab: the one taken last, if enough have come back; else the next one that
+    /// has any; from the first on again, if that is worthwhile.
+    fn take_word(&self, slab: Slab, geometry: &Geometry) -> bool {
+        // SAFETY: the searches below ask for words that the geometry has; the cursor is one of them.
+        let bits = |word: &usize| unsafe { slab.free_word(*word) }.get();
+        let last = self.cursor.get();
+        let found = if bits(&last).count_ones() >= WARM {
+            Some(last)
+        } else {
+            let has_any = |word: &usize| bits(word) != 0;
+            (last + 1..geometry.words).find(has_any).or_else(|| {
+                let is_worthwhile = geometry.objects() - slab.out().min(geometry.objects()) >= geometry.worthwhile();
+                if is_worthwhile { (0..=last).find(has_any) } else { None }
+            })
+        };
+        let Some(word) = found else { return false };
+        // SAFETY: as above.
+        let taken = unsafe { slab.free_word(word) }.replace(0);
+        slab.count_out(taken.count_ones());
+        self.tally.takes(taken.count_ones());
+        self.cursor.set(word);
+        self.word.set(taken);
+        // Of a slab's last word not all may lie within it, but those that bits stand for do.
+        self.base.set(slab.start().as_ptr().wrapping_add(word * 64 * geometry.stride));
+        true
+    }
+
+    /// A new slab; `None` where there is no memory for it.
+    fn make(&self, geometry: &Geometry) -> Option<Slab> {
+        let memory = self.source.allocate(geometry.slab, geometry.slab, false)?;
+        // SAFETY: so long and so aligned; it stays until `release`.
+        let slab = unsafe { Slab::make(memory, geometry) };
+        if !self.registry.insert(slab.address(), self.source) {
+            // SAFETY: just obtained, and known to nobody.
+            unsafe { Source::free(memory, geometry.slab, geometry.slab) };
+            return None;
+        }
+        Some(slab)
+    }
+
+    /// What is to be done when a slab's countdown has ended.
+    #[cold]
+    #[inline(never)]
+    fn settle(&self, slab: Slab, geometry: &Geometry) {
+        match slab.state() {
+            State::Parked if slab.out() > 0 => {
+                slab.set_state(State::Partial, geometry);
+                self.partial.push(slab);
+            }
+            State::Parked => self.keep_or_release(slab, geometry),
+            State::Partial => {
+                self.partial.remove(slab);
+                self.keep_or_release(slab, geometry);
+            }
+            State::Current | State::Spare => {}
+        }
+    }
+
+    /// Of the slabs that are empty one is kept.
+    fn keep_or_release(&self, slab: Slab, geometry: &Geometry) {
+        if self.spare.get().is_none() {
+            slab.set_state(State::Spare, geometry);
+            self.spare.set(Some(slab));
+        } else {
+            self.release(slab, geometry);
+        }
+    }
+
+    /// Gives an empty slab, which is on no list, back to the heap.
+    fn release(&self, slab: Slab, geometry: &Geometry) {
+        self.registry.remove(slab.address());
+        if self.known.get() == slab.address() {
+            self.known.set(1);
+        }
+        // SAFETY: `make` took it for this size; all its objects are home, and nothing leads to it any more.
+        unsafe { Source::free(slab.start(), geometry.slab, geometry.slab) };
+    }
+
+    /// Brings home what other threads have returned.
+    #[cold]
+    #[inline(never)]
+    fn collect(&self, geometry: &Geometry) {
+        let mut waiting = self.returned.take_slabs();
+        while waiting != 0 {
+            // SAFETY: slabs that were pushed are not empty until their counts are taken, and so have not gone.
+            let slab = unsafe { Slab::at(waiting) };
+            let (next, count) = slab.returning(geometry).take();
+            waiting = next;
+            for number in 0..geometry.words {
+                // SAFETY: the geometry has these words.
+                let (free, returned) = unsafe { (slab.free_word(number), slab.returned_word(number, geometry)) };
+                free.set(free.get() | remote::take_word(returned));
+            }
+            if slab.count_all_home(count) {
+                self.settle(slab, geometry);
+            }
+        }
+    }
+
+    /// Gives empty slabs back to the heap: the spare one, and the current one.
+    pub(super) fn trim(&self, geometry: &Geometry) {
+        self.collect(geometry);
+        if let Some(slab) = self.current.get()
+            && slab.out() == self.word.get().count_ones() as usize
+        {
+            let _ = self.current.take();
+            self.tally.takes_back(self.word.replace(0).count_ones());
+            self.base.set(core::ptr::null_mut());
+            self.release(slab, geometry);
+        }
+        if let Some(slab) = self.spare.take() {
+            self.release(slab, geometry);
+        }
+    }
+
+    /// The figures.
+    pub(super) fn stats(&self, geometry: &Geometry) -> PoolStats {
+        let slabs = self.registry.count();
+        let stats = self.tally.read(geometry.size, self.word.get().count_ones(), &self.returned);
+        PoolStats { slabs, reserved: slabs.wrapping_mul(geometry.slab), ..stats }
+    }
+
+    /// A block of the heap of so many bytes went out, one came home, or both.
+    #[cfg(feature = "allocator-api2")]
+    pub(super) fn count_heap(&self, out: Option<usize>, home: Option<usize>, geometry: &Geometry) {
+        self.tally.heap_changes(out, home, geometry.size, &self.returned);
+    }
+
+    /// Gives all slabs back to the heap, whatever is out.
+    ///
+    /// # Safety
+    /// Nobody uses the slabs or this any more.
+    pub(super) unsafe fn release_all(&self, geometry: &Geometry) {
+        self.registry.clear(|address| {
+            // SAFETY: a slab's address, which `make` took for this size; the caller's promise.
+            unsafe { Source::free(Slab::at(address).start(), geometry.slab, geometry.slab) };
+        });
+    }
+}
+
+/// What is wrong with a pointer that leads to no slab of the pool.
+#[cold]
+fn elsewhere(object: NonNull<u8>) -> PoolError {
+    match place::look(object) {
+        Err(FreeError::Foreign) => PoolError::Foreign,
+        Err(FreeError::DoubleFree) => PoolError::DoubleFree,
+        Ok(_) | Err(_) => PoolError::OtherPool,
+    }
+}
+
+/// What is wrong with a pointer that leads so far into a slab of the pool, but to no object's start.
+#[cold]
+fn misplaced(offset: usize, geometry: &Geometry) -> PoolError {
+    let number = geometry.number_at(offset);
+    let start = number * geometry.stride;
+    if number < geometry.first || number >= geometry.end {
+        return PoolError::NoObject { offset };
+    }
+    debug_assert!(arith::place_up(start, geometry.slab, geometry.stride, 1).is_some());
+    PoolError::Interior { offset: offset - start, size: geometry.stride }
+}
