@@ -36,10 +36,10 @@ use crate::topology::NodeId;
 /// the pool is an allocator too: what fits in a `T` lies in its slabs, what is larger in the heap, on the same node.
 ///
 /// - *Sizes*: a slab is 64 KiB for types of 16 bytes to some 8 KiB, smaller below (4 KiB for a byte) and larger above, and holds up
-///   to 4096 objects, never less than three. Its header takes a bit or two an object and 128 bytes. A pool has no
+///   to 4096 objects, never less than three. Its header takes nine bits an object and 128 bytes. A pool has no
 ///   memory before its first object, and keeps one empty slab; others go back to the heap at once.
 /// - *Alignment*: that of `T`, whatever it is. Objects of no size have addresses of their own all the same.
-/// - *Errors*: [`PoolError`] says what is wrong, and nothing has changed then. Which objects are free is told by bitmaps apart
+/// - *Errors*: [`PoolError`] says what is wrong, and nothing has changed then. Which objects are free is told by flags apart
 ///   from the objects: a double free is known for one in every build, and what is written to an object after its
 ///   time damages no more than the object.
 /// - *Threads*: one thread uses a pool at a time, any one: it is `Send`, not `Sync`. Its guards may be dropped anywhere.
@@ -179,6 +179,7 @@ impl<T> Pool<T> {
     }
 
     #[cold]
+    #[inline(never)]
     fn no_memory(&self) -> PoolError {
         PoolError::NoMemory { size: Self::GEOMETRY.slab, node: self.node() }
     }

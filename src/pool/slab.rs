@@ -3,9 +3,12 @@
 //! | line | what | who |
 //! |---|---|---|
 //! | first | counts and links | the pool's user |
-//! | from [`LINE`] on | a bit for each free object | the pool's user |
+//! | from [`LINE`] on | a flag for each object, a byte: [`FREE`], or 0 | the pool's user |
 //! | [`Geometry::shared_at`] | the slab's part in `remote` | as it says |
-//! | one further on | a bit for each object that was returned by another thread | as `remote` says |
+//! | a line further on | a bit for each object that was returned by another thread | as `remote` says |
+//!
+//! Flags are bytes, since to set one takes four instructions fewer than to set a bit; where objects are taken, it is
+//! 64 at a time.
 
 use core::cell::Cell;
 use core::ptr::NonNull;
@@ -13,6 +16,9 @@ use core::ptr::NonNull;
 use super::geometry::{Geometry, LINE};
 use super::remote::Returning;
 use crate::sync::AtomicU64;
+
+/// The flag of an object that is free. Its highest bit is what processors gather from many bytes at once.
+pub(super) const FREE: u8 = 0x80;
 
 /// What becomes of a slab when its countdown is at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +51,7 @@ const _: () = assert!(size_of::<Header>() <= LINE && size_of::<Returning>() <= L
 /// A slab of the pool that has it.
 ///
 /// # Invariant
-/// It is the address of a slab that was made and has not gone: its header and both bitmaps may be read.
+/// It is the address of a slab that was made and has not gone: its header, flags and bits may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slab(NonNull<u8>);
 
@@ -67,12 +73,12 @@ impl Slab {
             memory.cast::<Header>().write(header);
             memory.add(geometry.shared_at).cast::<Returning>().write(Returning::new());
         }
-        for word in 0..geometry.words {
-            // SAFETY: as above.
-            unsafe {
-                memory.add(LINE).cast::<u64>().add(word).write(geometry.objects_in_word(word));
-                memory.add(geometry.shared_at + LINE).cast::<u64>().add(word).write(0);
-            }
+        let flags = geometry.shared_at - LINE;
+        // SAFETY: as above.
+        unsafe {
+            memory.add(LINE).write_bytes(0, flags);
+            memory.add(LINE).write_bytes(FREE, geometry.objects);
+            memory.add(geometry.shared_at + LINE).write_bytes(0, geometry.words() * 8);
         }
         Slab(memory)
     }
@@ -114,14 +120,41 @@ impl Slab {
         unsafe { self.0.cast().as_ref() }
     }
 
-    /// The word of that number in the bitmap of free objects.
+    /// The flag of the object of that number: `FREE` until it is taken to be handed out.
     ///
     /// # Safety
-    /// The geometry has so many words.
+    /// It is the number of an object in the slab's geometry.
     #[inline(always)]
-    pub(super) unsafe fn free_word(&self, word: usize) -> &Cell<u64> {
+    pub(super) unsafe fn flag(&self, number: usize, geometry: &Geometry) -> &Cell<u8> {
         // SAFETY: the type's invariant, and the caller's promise.
-        unsafe { self.0.add(LINE).cast::<Cell<u64>>().add(word).as_ref() }
+        unsafe { self.0.add(number - geometry.first + LINE).cast::<Cell<u8>>().as_ref() }
+    }
+
+    /// The flags of 64 objects.
+    ///
+    /// # Safety
+    /// The slab's geometry has so many words.
+    unsafe fn flags(&self, word: usize) -> &[Cell<u64>; 8] {
+        // SAFETY: the type's invariant, and the caller's promise; flags begin at a multiple of 64.
+        unsafe { self.0.add(LINE + word * 64).cast::<[Cell<u64>; 8]>().as_ref() }
+    }
+
+    /// Which of 64 objects are free: a bit for each.
+    ///
+    /// # Safety
+    /// The slab's geometry has so many words.
+    pub(super) unsafe fn free_bits(&self, word: usize) -> u64 {
+        // SAFETY: the caller's promise.
+        gather(unsafe { self.flags(word) })
+    }
+
+    /// Has none of 64 objects free any more.
+    ///
+    /// # Safety
+    /// The slab's geometry has so many words.
+    pub(super) unsafe fn clear_flags(&self, word: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.flags(word) }.iter().for_each(|eight| eight.set(0));
     }
 
     /// The word of that number in the bitmap of returned objects.
@@ -177,13 +210,37 @@ impl Slab {
         let target = match state {
             State::Current => -1,
             State::Partial | State::Spare => 0,
-            State::Parked => (geometry.objects() - geometry.worthwhile()) as isize,
+            State::Parked => (geometry.objects - geometry.worthwhile()) as isize,
         };
         self.header().state.set(state);
         self.header().target.set(target);
         self.header().until.set(out - target);
     }
 }
+
+/// The highest bits of 64 bytes.
+#[cfg(target_arch = "x86_64")]
+fn gather(flags: &[Cell<u64>; 8]) -> u64 {
+    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_movemask_epi8};
+    (0..4).rev().fold(0, |bits, quarter| {
+        // SAFETY: every x86-64 has SSE2 (its ABI passes numbers in those registers); there are four times 16 bytes.
+        let mask = unsafe { _mm_movemask_epi8(_mm_loadu_si128(flags.as_ptr().cast::<__m128i>().add(quarter))) };
+        bits << 16 | u64::from(mask as u16)
+    })
+}
+
+/// The highest bits of 64 bytes, of which no others are set.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg_attr(target_arch = "x86_64", allow(dead_code))]
+fn gather_by_product(flags: &[Cell<u64>; 8]) -> u64 {
+    // The product's highest byte is the lowest bits of all bytes: each power of two moves one of them there, and no two sums
+    // meet in a bit, so nothing is carried.
+    let gather = |eight: &Cell<u64>| (u64::from_le(eight.get()) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    flags.iter().rev().fold(0, |bits, eight| bits << 8 | gather(eight))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use gather_by_product as gather;
 
 /// A list of slabs, linked both ways.
 pub(super) struct List {
@@ -219,6 +276,26 @@ impl List {
         }
         if let Some(next) = next {
             next.header().previous.set(previous);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_gather_flags_agree_with_looking_at_each() {
+        let mut random = 1_u64;
+        for _ in 0..1000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let flags = [const { Cell::new(0_u64) }; 8];
+            for object in (0..64).filter(|object| random >> object & 1 == 1) {
+                // SAFETY: there are 64 bytes.
+                unsafe { flags.as_ptr().cast::<Cell<u8>>().add(object).as_ref() }.unwrap().set(FREE);
+            }
+            assert_eq!(gather(&flags), random);
+            assert_eq!(gather_by_product(&flags), random);
         }
     }
 }

@@ -9,9 +9,8 @@ use super::error::PoolError;
 use super::geometry::Geometry;
 use super::registry::Registry;
 use super::remote::{self, Returned};
-use super::slab::{List, Slab, State};
+use super::slab::{FREE, List, Slab, State};
 use super::stats::{PoolStats, Tally};
-use crate::arith;
 use crate::misuse::FreeError;
 use crate::os;
 use crate::place;
@@ -20,8 +19,8 @@ use crate::sync::{AtomicUsize, Ordering};
 
 /// Slabs of one geometry, which every call is given: as a constant, so that it costs the fast paths nothing.
 ///
-/// Objects are handed out from a word of the current slab's bitmap that was taken out of it whole: the bits there are 0 until
-/// the objects come back. Only that last step touches the slab, and its countdown of the objects that are out.
+/// Objects are handed out from a word of the current slab's free objects that was taken out of it whole: their flags there are 0
+/// until they come back. Only that last step touches the slab, and its countdown of the objects that are out.
 pub(super) struct Slabs {
     /// Objects to be handed out next: a bit for each.
     word: Cell<u64>,
@@ -72,20 +71,24 @@ impl Slabs {
     /// Makes the calling thread the pool's user, as it must be before a guard is made.
     #[inline(always)]
     pub(super) fn claim(&self) {
-        if !self.is_user() {
-            self.change_user();
+        let token = os::thread_token();
+        // SAFETY: only the thread that has a reference to the pool writes here, and this is it; so a plain read, which the
+        // processor can compare with, races with no write.
+        if unsafe { *self.user.as_ptr() } != token {
+            self.change_user(token);
         }
     }
 
     #[cold]
-    fn change_user(&self) {
-        self.user.store(os::thread_token(), Ordering::Relaxed);
+    fn change_user(&self, token: usize) {
+        self.user.store(token, Ordering::Relaxed);
     }
 
     /// Whether the calling thread is the pool's user. To be asked by who has a guard: then nobody changes it.
     #[inline(always)]
     pub(super) fn is_user(&self) -> bool {
-        self.user.load(Ordering::Relaxed) == os::thread_token()
+        let token = os::thread_token();
+        self.user.load(Ordering::Relaxed) == token
     }
 
     /// Hands an object out.
@@ -125,9 +128,8 @@ impl Slabs {
         // SAFETY: the caller's promise.
         let slab = unsafe { Slab::around(object, geometry) };
         let number = geometry.number_at(object.addr().get() & (geometry.slab - 1));
-        // SAFETY: the geometry has a word for each object's number.
-        let word = unsafe { slab.free_word(number / 64) };
-        word.set(word.get() | 1 << (number % 64));
+        // SAFETY: the number of an object.
+        unsafe { slab.flag(number, geometry) }.set(FREE);
         self.tally.comes_home();
         if slab.count_home() {
             self.settle(slab, geometry);
@@ -143,10 +145,10 @@ impl Slabs {
     pub(super) unsafe fn give_from_elsewhere(&self, object: NonNull<u8>, geometry: &Geometry) {
         // SAFETY: the caller's promise.
         let slab = unsafe { Slab::around(object, geometry) };
-        let number = geometry.number_at(object.addr().get() & (geometry.slab - 1));
-        // SAFETY: the geometry has a word for each object's number.
-        let word = unsafe { slab.returned_word(number / 64, geometry) };
-        self.returned.give(slab.address(), slab.returning(geometry), word, 1 << (number % 64));
+        let index = geometry.number_at(object.addr().get() & (geometry.slab - 1)) - geometry.first;
+        // SAFETY: the geometry has a bit for each object.
+        let word = unsafe { slab.returned_word(index / 64, geometry) };
+        self.returned.give(slab.address(), slab.returning(geometry), word, 1 << (index % 64));
     }
 
     /// Takes back an object of which nothing is known, not even that it is one.
@@ -161,15 +163,15 @@ impl Slabs {
             return Err(elsewhere(object));
         }
         let number = geometry.number_at(offset);
-        if number * geometry.stride != offset || number < geometry.first || number >= geometry.end {
+        let index = number.wrapping_sub(geometry.first);
+        if !offset.is_multiple_of(geometry.stride) || index >= geometry.objects {
             return Err(misplaced(offset, geometry));
         }
         // SAFETY: the registry knows a slab of this pool there.
         let slab = unsafe { Slab::at(start) };
-        let bit = 1 << (number % 64);
-        // SAFETY: the geometry has a word for each object's number.
-        let (free, returned) = unsafe { (slab.free_word(number / 64), slab.returned_word(number / 64, geometry)) };
-        if free.get() & bit != 0 || remote::has_bit(returned, bit) || self.has_in_word(object, geometry) {
+        // SAFETY: the number of an object, for each of which the geometry has a bit.
+        let (flag, returned) = unsafe { (slab.flag(number, geometry), slab.returned_word(index / 64, geometry)) };
+        if flag.get() != 0 || self.has_in_word(object, geometry) || remote::has_bit(returned, 1 << (index % 64)) {
             return Err(PoolError::DoubleFree);
         }
         // SAFETY: an object of a slab of this pool that is out.
@@ -186,6 +188,7 @@ impl Slabs {
     }
 
     /// Whether a slab of this pool lies at that address; notes it for the next time.
+    #[inline(never)]
     fn knows(&self, start: usize) -> bool {
         let knows = start != 0 && self.registry.contains(start);
         if knows {
@@ -221,26 +224,28 @@ impl Slabs {
     /// has any; from the first on again, if that is worthwhile.
     fn take_word(&self, slab: Slab, geometry: &Geometry) -> bool {
         // SAFETY: the searches below ask for words that the geometry has; the cursor is one of them.
-        let bits = |word: &usize| unsafe { slab.free_word(*word) }.get();
+        let bits = |word: usize| unsafe { slab.free_bits(word) };
         let last = self.cursor.get();
-        let found = if bits(&last).count_ones() >= WARM {
-            Some(last)
+        let counted = |word: usize, bits: u64| (word, bits, bits.count_ones());
+        let any = |word: usize| Some(bits(word)).filter(|bits| *bits != 0).map(|bits| counted(word, bits));
+        let warm = counted(last, bits(last));
+        let found = if warm.2 >= WARM {
+            Some(warm)
         } else {
-            let has_any = |word: &usize| bits(word) != 0;
-            (last + 1..geometry.words).find(has_any).or_else(|| {
-                let is_worthwhile = geometry.objects() - slab.out().min(geometry.objects()) >= geometry.worthwhile();
-                if is_worthwhile { (0..=last).find(has_any) } else { None }
+            (last + 1..geometry.words()).find_map(any).or_else(|| {
+                let is_worthwhile = slab.out() + geometry.worthwhile() <= geometry.objects;
+                if is_worthwhile { (0..=last).find_map(any) } else { None }
             })
         };
-        let Some(word) = found else { return false };
+        let Some((word, bits, count)) = found else { return false };
         // SAFETY: as above.
-        let taken = unsafe { slab.free_word(word) }.replace(0);
-        slab.count_out(taken.count_ones());
-        self.tally.takes(taken.count_ones());
+        unsafe { slab.clear_flags(word) };
+        slab.count_out(count);
+        self.tally.takes(count);
         self.cursor.set(word);
-        self.word.set(taken);
+        self.word.set(bits);
         // Of a slab's last word not all may lie within it, but those that bits stand for do.
-        self.base.set(slab.start().as_ptr().wrapping_add(word * 64 * geometry.stride));
+        self.base.set(slab.start().as_ptr().wrapping_add((geometry.first + word * 64) * geometry.stride));
         true
     }
 
@@ -305,10 +310,15 @@ impl Slabs {
             let slab = unsafe { Slab::at(waiting) };
             let (next, count) = slab.returning(geometry).take();
             waiting = next;
-            for number in 0..geometry.words {
+            for word in 0..geometry.words() {
                 // SAFETY: the geometry has these words.
-                let (free, returned) = unsafe { (slab.free_word(number), slab.returned_word(number, geometry)) };
-                free.set(free.get() | remote::take_word(returned));
+                let mut bits = remote::take_word(unsafe { slab.returned_word(word, geometry) });
+                while bits != 0 {
+                    let index = word * 64 + bits.trailing_zeros() as usize;
+                    // SAFETY: bits stand for objects.
+                    unsafe { slab.flag(geometry.first + index, geometry) }.set(FREE);
+                    bits &= bits - 1;
+                }
             }
             if slab.count_all_home(count) {
                 self.settle(slab, geometry);
@@ -371,10 +381,8 @@ fn elsewhere(object: NonNull<u8>) -> PoolError {
 #[cold]
 fn misplaced(offset: usize, geometry: &Geometry) -> PoolError {
     let number = geometry.number_at(offset);
-    let start = number * geometry.stride;
-    if number < geometry.first || number >= geometry.end {
+    if number.wrapping_sub(geometry.first) >= geometry.objects {
         return PoolError::NoObject { offset };
     }
-    debug_assert!(arith::place_up(start, geometry.slab, geometry.stride, 1).is_some());
-    PoolError::Interior { offset: offset - start, size: geometry.stride }
+    PoolError::Interior { offset: offset - number * geometry.stride, size: geometry.stride }
 }
