@@ -1,0 +1,552 @@
+//! Pools of objects: guards, the raw pair, what is refused, and what becomes of slabs. The tests' own memory comes from the
+//! system, so that the allocator's figures are those of the pools.
+
+mod common;
+
+use std::alloc::System;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use common::alone;
+use homing::{NodeError, NodeId, Pool, PoolBox, PoolError, PoolStats, Topology, node_of};
+
+#[global_allocator]
+static OWN: System = System;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(align(64))]
+struct Nothing;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(align(8192))]
+struct Wide(u8);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(align(4194304))]
+struct VeryWide(u64);
+
+/// Of no size, of a byte, of no power of two, around the sizes where slabs grow, over-aligned, and of megabytes.
+macro_rules! for_kinds {
+    ($run:ident) => {{
+        $run::<()>((), 10_000);
+        $run::<Nothing>(Nothing, 10_000);
+        $run::<u8>(7, 10_000);
+        $run::<[u8; 3]>([7; 3], 10_000);
+        $run::<u64>(7, 10_000);
+        $run::<[u64; 3]>([7; 3], 10_000);
+        $run::<[u64; 8]>([7; 8], 4000);
+        $run::<[u8; 5000]>([7; 5000], 200);
+        $run::<[u8; 8192]>([7; 8192], 200);
+        $run::<[u8; 40_000]>([7; 40_000], 50);
+        $run::<Wide>(Wide(7), 50);
+        $run::<VeryWide>(VeryWide(7), 10);
+        $run::<[u64; 400_000]>([7; 400_000], 10);
+    }};
+}
+
+fn stats_of<T>(pool: &Pool<T>) -> (u64, u64, usize, usize) {
+    let PoolStats { allocations, deallocations, bytes_out, bytes_in, objects, bytes, peak_objects, peak_bytes, .. } =
+        pool.stats();
+    let size = size_of::<T>();
+    assert_eq!((bytes_out, bytes_in), (allocations * size as u64, deallocations * size as u64));
+    assert_eq!((bytes, peak_bytes), (objects * size, peak_objects * size));
+    (allocations, deallocations, objects, peak_objects)
+}
+
+#[test]
+fn objects_overlap_nothing_and_are_counted_exactly_at_each_step() {
+    fn run<T: Copy + PartialEq + std::fmt::Debug>(value: T, count: usize) {
+        let pool = Pool::new();
+        assert_eq!(pool.stats(), PoolStats::default());
+        let mut objects = std::collections::BTreeSet::new();
+        for number in 1..=count {
+            let object = pool.allocate().unwrap();
+            assert!(object.is_aligned());
+            assert!(objects.insert(object), "{object:?} was handed out twice");
+            // SAFETY: the object is a `T`'s.
+            unsafe { object.write(value) };
+            assert_eq!(stats_of(&pool), (number as u64, 0, number, number));
+        }
+        let apart = |pair: (&NonNull<T>, &NonNull<T>)| pair.1.addr().get() - pair.0.addr().get() >= size_of::<T>();
+        assert!(objects.iter().zip(objects.iter().skip(1)).all(apart));
+        let stats = pool.stats();
+        assert!(stats.reserved >= count * size_of::<T>());
+        // Every other one first, so that slabs come to have room in places.
+        let (even, odd): (Vec<_>, Vec<_>) = objects.iter().enumerate().partition(|(at, _)| at % 2 == 0);
+        for (number, (_, object)) in even.into_iter().chain(odd).enumerate() {
+            let slabs = pool.stats().slabs;
+            // SAFETY: handed out above, and holding a value.
+            unsafe {
+                assert_eq!(object.read(), value);
+                assert_eq!(pool.deallocate(*object), Ok(()));
+                let error = pool.deallocate(*object).unwrap_err();
+                // With the slab that it emptied, an object's memory goes back to the heap.
+                assert!(error == PoolError::DoubleFree || pool.stats().slabs < slabs, "{error}");
+            }
+            let home = number + 1;
+            assert_eq!(stats_of(&pool), (count as u64, home as u64, count - home, count));
+        }
+        assert!(pool.stats().slabs <= 2, "empty slabs are kept: {:?}", pool.stats());
+        for again in 1..=100 {
+            drop(pool.insert(value).unwrap());
+            assert_eq!(stats_of(&pool), (count as u64 + again, count as u64 + again, 0, count));
+        }
+        pool.trim();
+        assert_eq!((pool.stats().slabs, pool.stats().reserved), (0, 0));
+        assert_eq!(stats_of(&pool), (count as u64 + 100, count as u64 + 100, 0, count));
+        assert_eq!(*pool.insert(value).unwrap(), value);
+    }
+    let _alone = alone();
+    // The largest are several times on the stack.
+    let large = thread::Builder::new().stack_size(256 << 20).spawn(|| for_kinds!(run)).unwrap();
+    large.join().unwrap();
+}
+
+#[test]
+fn a_double_free_is_named_though_the_object_waits_to_be_handed_out() {
+    let _alone = alone();
+    let pool = Pool::<u64>::new();
+    let first = pool.allocate().unwrap();
+    // SAFETY: the pool checks what it is given; the one that is out is not used.
+    unsafe {
+        // Never handed out, and among those that are next.
+        assert_eq!(pool.deallocate(first.add(1)), Err(PoolError::DoubleFree));
+        // Never handed out, and far from being so.
+        assert_eq!(pool.deallocate(first.add(2000)), Err(PoolError::DoubleFree));
+        let second = pool.allocate().unwrap();
+        assert_eq!(second, first.add(1));
+        assert_eq!(pool.deallocate(first), Ok(()));
+        assert_eq!(pool.deallocate(first), Err(PoolError::DoubleFree));
+        // Once more when the words of free objects have been taken from the slab anew.
+        let others: Vec<_> = (0..1000).map(|_| pool.allocate().unwrap()).collect();
+        let held = others.contains(&first);
+        assert_eq!(pool.deallocate(first), if held { Ok(()) } else { Err(PoolError::DoubleFree) });
+        assert_eq!(pool.deallocate(first), Err(PoolError::DoubleFree));
+        assert_eq!(pool.deallocate(second), Ok(()));
+        assert_eq!(pool.deallocate(second), Err(PoolError::DoubleFree));
+    }
+}
+
+#[test]
+fn an_object_whose_guard_was_dropped_elsewhere_cannot_be_freed_once_more_before_it_is_collected() {
+    let _alone = alone();
+    let pool = Pool::new();
+    let guard = pool.insert(7_u64).unwrap();
+    let object = NonNull::from(&*guard);
+    thread::scope(|threads| {
+        threads.spawn(move || drop(guard));
+    });
+    // SAFETY: the pool checks what it is given.
+    assert_eq!(unsafe { pool.deallocate(object) }, Err(PoolError::DoubleFree));
+    // Having been counted does not mean it was collected.
+    assert_eq!(stats_of(&pool), (1, 1, 0, 1));
+    // SAFETY: the pool checks what it is given.
+    assert_eq!(unsafe { pool.deallocate(object) }, Err(PoolError::DoubleFree));
+    assert_eq!(stats_of(&pool), (1, 1, 0, 1));
+}
+
+#[test]
+fn pointers_that_are_no_object_of_the_pool_are_told_apart_and_change_nothing() {
+    fn run<T: Copy>(value: T, count: usize) {
+        let (pool, other) = (Pool::new(), Pool::new());
+        let objects: Vec<_> = (0..count).map(|_| PoolBox::into_raw(pool.insert(value).unwrap())).collect();
+        let foreign = Box::new([0_u64; 64]);
+        let before = pool.stats();
+        // SAFETY: the pool checks what it is given.
+        let refused = |address: NonNull<u8>| unsafe { pool.deallocate(address.cast()) }.unwrap_err();
+        let stride = size_of::<T>().max(align_of::<T>());
+        for object in &objects {
+            for offset in [1, stride / 2, stride - 1].into_iter().filter(|offset| (1..stride).contains(offset)) {
+                // SAFETY: within the object.
+                let within = unsafe { object.cast::<u8>().add(offset) };
+                assert_eq!(refused(within), PoolError::Interior { offset, size: stride });
+            }
+        }
+        assert_eq!(refused(NonNull::from(&*foreign).cast()), PoolError::Foreign);
+        assert_eq!(refused(NonNull::from(&objects).cast()), PoolError::Foreign);
+        for address in [1, 8, 4096, 65_536, 1 << 40, usize::MAX & !65_535, usize::MAX] {
+            assert_eq!(refused(NonNull::new(std::ptr::without_provenance_mut(address)).unwrap()), PoolError::Foreign);
+        }
+        let theirs = PoolBox::into_raw(other.insert(value).unwrap());
+        assert_eq!(refused(theirs.cast()), PoolError::OtherPool);
+        // A block of the heap.
+        let block = homing::entry::malloc(100);
+        assert_eq!(refused(NonNull::new(block).unwrap()), PoolError::OtherPool);
+        // SAFETY: from `malloc`.
+        unsafe { homing::entry::free(block) };
+        // The header of a slab: less than an object before the first one, as objects go in order at first.
+        let slab = pool.stats().reserved / pool.stats().slabs;
+        let header = NonNull::new(objects[0].as_ptr().cast::<u8>().map_addr(|address| address & !(slab - 1))).unwrap();
+        assert_eq!(refused(header), PoolError::NoObject { offset: 0 });
+        assert_eq!(pool.stats(), before);
+        // SAFETY: handed out above.
+        objects.iter().for_each(|object| assert_eq!(unsafe { pool.deallocate(*object) }, Ok(())));
+    }
+    let _alone = alone();
+    // The largest are several times on the stack.
+    let large = thread::Builder::new().stack_size(256 << 20).spawn(|| for_kinds!(run)).unwrap();
+    large.join().unwrap();
+}
+
+#[test]
+fn empty_slabs_go_back_to_the_heap_but_for_one_and_pointers_into_them_are_still_refused() {
+    let _alone = alone();
+    let pool = Pool::<[u64; 8]>::new();
+    let before = homing::stats().used;
+    let objects: Vec<_> = (0..20_000).map(|_| pool.allocate().unwrap()).collect();
+    let full = pool.stats();
+    assert!(full.slabs > 10 && full.reserved == full.slabs * 65_536);
+    // What other tests have left at hand serves too.
+    assert!(homing::stats().used >= before + full.reserved / 2);
+    // SAFETY: handed out above.
+    objects.iter().for_each(|object| assert_eq!(unsafe { pool.deallocate(*object) }, Ok(())));
+    assert!(pool.stats().slabs <= 2);
+    assert!(homing::stats().used < before + full.reserved / 4, "{} {before}", homing::stats().used);
+    for object in &objects {
+        // SAFETY: the pool checks what it is given.
+        let error = unsafe { pool.deallocate(*object) }.unwrap_err();
+        assert!(matches!(error, PoolError::DoubleFree | PoolError::OtherPool), "{error}");
+    }
+    pool.trim();
+    assert_eq!(pool.stats().slabs, 0);
+    // SAFETY: the pool checks what it is given.
+    assert!(unsafe { pool.deallocate(objects[0]) }.is_err());
+}
+
+#[test]
+fn a_pool_gives_all_its_memory_back_whatever_was_forgotten_in_it() {
+    let _alone = alone();
+    let leave_behind = || {
+        let pool = Pool::<[u64; 100]>::new();
+        for _ in 0..3000 {
+            std::mem::forget(pool.insert([7; 100]).unwrap());
+        }
+        let kept = PoolBox::leak(pool.insert([8; 100]).unwrap());
+        kept[0] = 9;
+        assert_eq!((kept[0], kept[1], pool.stats().objects), (9, 8, 3001));
+    };
+    leave_behind();
+    let before = homing::stats().used;
+    for _ in 0..50 {
+        leave_behind();
+    }
+    assert!(homing::stats().used <= before, "{} after {before}", homing::stats().used);
+}
+
+#[test]
+fn holes_in_full_slabs_are_used_before_a_new_slab_is_taken() {
+    let _alone = alone();
+    let pool = Pool::<[u64; 4]>::new();
+    let mut objects: Vec<_> = (0..40_000).map(|_| pool.allocate().unwrap()).collect();
+    let slabs = pool.stats().slabs;
+    for round in 0..8 {
+        let mut kept = Vec::new();
+        for (at, object) in objects.drain(..).enumerate() {
+            if at % 8 == round {
+                // SAFETY: handed out, and not used any more.
+                assert_eq!(unsafe { pool.deallocate(object) }, Ok(()));
+            } else {
+                kept.push(object);
+            }
+        }
+        objects = kept;
+        while objects.len() < 40_000 {
+            objects.push(pool.allocate().unwrap());
+        }
+        assert!(pool.stats().slabs <= slabs + 1, "{} slabs after {slabs}", pool.stats().slabs);
+        assert_eq!(stats_of(&pool).3, 40_000);
+    }
+}
+
+/// A value that knows its contents, and counts its drops.
+struct Watched<'a> {
+    numbers: [usize; 5],
+    drops: &'a AtomicUsize,
+}
+
+impl<'a> Watched<'a> {
+    fn new(number: usize, drops: &'a AtomicUsize) -> Self {
+        Watched { numbers: std::array::from_fn(|at| number.wrapping_mul(31) + at), drops }
+    }
+
+    fn check(&self) {
+        assert!(self.numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "written over: {:?}", self.numbers);
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.check();
+        self.numbers = [0; 5];
+        self.drops.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn guards_dropped_on_other_threads_come_home_while_the_owner_hands_objects_out() {
+    const COUNT: usize = 60_000;
+    let _alone = alone();
+    let drops = AtomicUsize::new(0);
+    let pool = Pool::new();
+    let mut most = 0;
+    thread::scope(|threads| {
+        let senders: Vec<_> = (0..3)
+            .map(|_| {
+                let (sender, receiver) = mpsc::sync_channel::<PoolBox<'_, Watched<'_>>>(300);
+                threads.spawn(move || receiver.into_iter().for_each(drop));
+                sender
+            })
+            .collect();
+        for number in 0..COUNT {
+            let guard = pool.insert(Watched::new(number, &drops)).unwrap();
+            match number % 4 {
+                3 => drop(guard),
+                to => senders[to].send(guard).unwrap(),
+            }
+            if number % 1000 == 0 {
+                most = most.max(pool.stats().slabs);
+            }
+        }
+    });
+    assert_eq!(drops.load(Ordering::Relaxed), COUNT);
+    let (allocations, deallocations, objects, peak) = stats_of(&pool);
+    assert_eq!((allocations, deallocations, objects), (COUNT as u64, COUNT as u64, 0));
+    // In each channel, at each of its ends, and one here.
+    assert!(peak <= 3 * 302 + 1, "{peak}");
+    assert!(most <= 5, "{most} slabs for at most {peak} objects");
+    pool.trim();
+    assert_eq!(pool.stats().slabs, 0, "slabs that other threads have emptied");
+}
+
+#[test]
+fn what_came_back_on_another_thread_makes_no_new_peak() {
+    let _alone = alone();
+    let pool = Pool::new();
+    for round in 1..200_u64 {
+        let guards: Vec<_> = (0..10).map(|number| pool.insert(number).unwrap()).collect();
+        thread::scope(|threads| {
+            threads.spawn(move || drop(guards));
+        });
+        if round % 2 == 0 {
+            assert_eq!(stats_of(&pool), (round * 10, round * 10, 0, 10));
+        }
+    }
+    assert_eq!(stats_of(&pool), (1990, 1990, 0, 10));
+}
+
+#[test]
+fn a_slab_emptied_by_other_threads_goes_back_to_the_heap() {
+    let _alone = alone();
+    let pool = Pool::new();
+    let guards: Vec<_> = (0..10_000).map(|_| pool.insert([1_u64; 8]).unwrap()).collect();
+    let slabs = pool.stats().slabs;
+    assert!(slabs >= 10);
+    thread::scope(|threads| {
+        threads.spawn(move || drop(guards));
+    });
+    // The word at hand has objects still; once it is used up the owner looks at what came back.
+    let _kept: Vec<_> = (0..65).map(|_| pool.insert([2; 8]).unwrap()).collect();
+    assert!(pool.stats().slabs <= 2, "{} of {slabs} slabs are left", pool.stats().slabs);
+}
+
+#[test]
+fn a_pool_goes_from_thread_to_thread_with_objects_out() {
+    let _alone = alone();
+    let mut pool = Pool::new();
+    let mut raw = Vec::new();
+    for round in 0..20_u64 {
+        (pool, raw) = thread::spawn(move || {
+            let object = PoolBox::into_raw(pool.insert(round).unwrap());
+            raw.push(object.addr().get());
+            // The guard of an object of another thread's, dropped on a third, while this one goes on.
+            let old = NonNull::new(std::ptr::with_exposed_provenance_mut(raw.remove(0))).unwrap();
+            object.as_ptr().expose_provenance();
+            // SAFETY: the object is out and no guard's.
+            let guard = unsafe { PoolBox::from_raw(&pool, old) };
+            thread::scope(|threads| {
+                threads.spawn(move || drop(guard));
+                for _ in 0..100 {
+                    drop(pool.insert(9).unwrap());
+                }
+            });
+            let object = PoolBox::into_raw(pool.insert(round).unwrap());
+            object.as_ptr().expose_provenance();
+            raw.push(object.addr().get());
+            (pool, raw)
+        })
+        .join()
+        .unwrap();
+        assert_eq!(stats_of(&pool).2, round as usize + 1);
+    }
+}
+
+#[test]
+fn a_guard_that_stays_behind_on_the_thread_that_had_the_pool_before_is_not_taken_for_the_owners() {
+    let _alone = alone();
+    let mut pool = Pool::new();
+    // This thread is the one that made the last guard.
+    let raw = PoolBox::into_raw(pool.insert(1_u64).unwrap());
+    raw.as_ptr().expose_provenance();
+    let address = raw.addr().get();
+    let (to_here, from_there) = mpsc::channel();
+    let (to_there, from_here) = mpsc::channel::<()>();
+    thread::scope(|threads| {
+        let pool = &mut pool;
+        threads.spawn(move || {
+            let pool = &*pool;
+            let object = NonNull::new(std::ptr::with_exposed_provenance_mut(address)).unwrap();
+            // SAFETY: the object is out and no guard's.
+            to_here.send(unsafe { PoolBox::from_raw(pool, object) }).unwrap();
+            from_here.recv().unwrap();
+            // Not its thread's any more, so it waits to be collected: it cannot be handed out from the word at hand.
+            let next = pool.insert(2).unwrap();
+            assert_ne!(NonNull::from(&*next).addr().get(), address);
+            assert_eq!(stats_of(pool), (2, 1, 1, 1));
+        });
+        let guard: PoolBox<'_, u64> = from_there.recv().unwrap();
+        assert_eq!(*guard, 1);
+        drop(guard);
+        to_there.send(()).unwrap();
+    });
+    drop(from_there);
+    assert_eq!(stats_of(&pool), (2, 2, 0, 1));
+}
+
+struct Panics<'a>(&'a Cell<usize>);
+
+impl Drop for Panics<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+        panic!("in drop");
+    }
+}
+
+#[test]
+fn a_value_that_panics_when_it_is_dropped_gives_its_object_back() {
+    let _alone = alone();
+    let drops = Cell::new(0);
+    let pool = Pool::new();
+    for round in 1..=200 {
+        let guard = pool.insert(Panics(&drops)).unwrap();
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(guard))).is_err());
+        assert_eq!(drops.get(), round);
+        assert_eq!(stats_of(&pool), (round as u64, round as u64, 0, 1));
+    }
+
+    struct PanicsAnywhere;
+    impl Drop for PanicsAnywhere {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    let pool = Pool::new();
+    let guard = pool.insert(PanicsAnywhere).unwrap();
+    let dropped = thread::scope(|threads| threads.spawn(move || drop(guard)).join());
+    assert!(dropped.is_err());
+    assert_eq!(stats_of(&pool), (1, 1, 0, 1));
+}
+
+#[test]
+fn a_closure_that_panics_leaves_no_object_behind() {
+    let _alone = alone();
+    let pool = Pool::<String>::new();
+    for round in 1..=200 {
+        assert!(catch_unwind(AssertUnwindSafe(|| pool.insert_with(|| panic!("no value")).is_ok())).is_err());
+        assert_eq!(stats_of(&pool), (round, round, 0, 1));
+    }
+}
+
+/// A value that has others of its pool, and drops and makes some when it is dropped.
+struct Nested<'p> {
+    pool: &'p Pool<Nested<'p>>,
+    inner: RefCell<Vec<PoolBox<'p, Nested<'p>>>>,
+    depth: usize,
+}
+
+impl<'p> Nested<'p> {
+    fn new(pool: &'p Pool<Nested<'p>>, depth: usize) -> Self {
+        let child = |_| pool.insert_with(|| Nested::new(pool, depth - 1)).unwrap();
+        let inner = if depth == 0 { Vec::new() } else { (0..3).map(child).collect() };
+        Nested { pool, inner: RefCell::new(inner), depth }
+    }
+}
+
+impl Drop for Nested<'_> {
+    fn drop(&mut self) {
+        let before = self.pool.stats().objects;
+        let inner = std::mem::take(&mut *self.inner.borrow_mut());
+        if self.depth > 0 {
+            // Its like takes places that its own children leave, while its own is not home yet.
+            let other = self.pool.insert_with(|| Nested::new(self.pool, 0)).unwrap();
+            drop(inner);
+            assert!(self.pool.stats().objects <= before + 1);
+            drop(other);
+        }
+    }
+}
+
+#[test]
+fn values_that_use_the_pool_in_drop_and_while_they_are_made_find_it_whole() {
+    let _alone = alone();
+    // The values borrow the pool for as long as there is one, so it stays.
+    let pool: &'static Pool<Nested<'static>> = Box::leak(Box::new(Pool::new()));
+    for round in 1..=3 {
+        let root = pool.insert_with(|| Nested::new(pool, 6)).unwrap();
+        // 3^0 + ... + 3^6.
+        assert_eq!(pool.stats().objects, 1093);
+        drop(root);
+        let (allocations, deallocations, objects, _) = stats_of(pool);
+        // And one for each that has children.
+        assert_eq!((allocations, deallocations, objects), (round * (1093 + 364), round * (1093 + 364), 0));
+    }
+}
+
+#[test]
+fn where_there_is_no_memory_the_error_says_how_much_was_asked_for() {
+    let _alone = alone();
+    let pool = Pool::<[u8; 1 << 46]>::new();
+    for _ in 0..3 {
+        let error = pool.allocate().unwrap_err();
+        assert!(matches!(error, PoolError::NoMemory { size, node: None } if size > 3 << 46), "{error}");
+    }
+    assert_eq!(pool.stats(), PoolStats::default());
+    pool.trim();
+    let node = Topology::read().nodes()[0].id();
+    let error = Pool::<[u8; 1 << 46]>::on_node(node).unwrap().allocate().unwrap_err();
+    assert!(matches!(error, PoolError::NoMemory { node: Some(at), .. } if at == node), "{error}");
+}
+
+#[test]
+fn a_pool_on_a_node_lies_there_with_all_its_slabs() {
+    let _alone = alone();
+    for node in Topology::read().nodes().iter().filter(|node| node.is_allowed() && node.memory().total != Some(0)) {
+        let pool = Pool::on_node(node.id()).unwrap();
+        assert_eq!(pool.node(), Some(node.id()));
+        let guards: Vec<_> = (0..5000).map(|number| pool.insert([number; 10]).unwrap()).collect();
+        for guard in &guards {
+            // SAFETY: memory of the allocator's.
+            assert_eq!(unsafe { node_of((&raw const **guard).cast()) }, Some(node.id()));
+        }
+    }
+    assert_eq!(Pool::<u8>::new().node(), None);
+    let error = Pool::<u8>::on_node(NodeId::new(999)).unwrap_err();
+    assert_eq!(error, NodeError::NoSuchNode(NodeId::new(999)));
+}
+
+#[test]
+fn a_guard_is_its_value_to_those_who_look() {
+    let _alone = alone();
+    let pool = Pool::new();
+    let mut guard = pool.insert(String::from("home")).unwrap();
+    guard.push('!');
+    assert_eq!((format!("{guard}"), format!("{guard:?}"), guard.len()), ("home!".into(), "\"home!\"".into(), 5));
+    assert!(guard == pool.insert("home!".into()).unwrap() && guard > pool.insert("away".into()).unwrap());
+    let value = PoolBox::into_inner(guard);
+    assert_eq!((value.as_str(), pool.stats().objects), ("home!", 0));
+    assert_eq!(size_of::<Option<PoolBox<'_, String>>>(), 2 * size_of::<usize>());
+    assert!(format!("{pool:?}").contains("peak_objects: 2"));
+}
