@@ -64,6 +64,13 @@ use crate::topology::NodeId;
 /// assert_eq!((pool.stats().objects, pool.stats().peak_objects), (0, 1));
 /// # Ok::<(), homing::PoolError>(())
 /// ```
+///
+/// Two threads cannot use one at a time:
+///
+/// ```compile_fail,E0277
+/// let pool = homing::Pool::<u64>::new();
+/// std::thread::scope(|threads| threads.spawn(|| pool.insert(7).is_ok()).join().unwrap());
+/// ```
 pub struct Pool<T> {
     slabs: Slabs,
     objects: PhantomData<NonNull<T>>,

@@ -18,7 +18,7 @@ use super::Pool;
 ///
 /// It is two words: the object and its pool. `Option<PoolBox<T>>` is no larger.
 ///
-/// *Cost*: where the object's user drops it, some 14 instructions beside the value's own `drop`; elsewhere three atomic
+/// *Cost*: where the pool's user drops it, some 12 instructions beside the value's own `drop`; elsewhere three atomic
 /// additions.
 ///
 /// ```
@@ -30,6 +30,25 @@ use super::Pool;
 /// assert_eq!(*word, "homecoming");
 /// std::thread::scope(|threads| threads.spawn(move || drop(word)).join().unwrap());
 /// assert_eq!(pool.stats().objects, 0);
+/// # Ok::<(), homing::PoolError>(())
+/// ```
+///
+/// A guard does not outlive its pool:
+///
+/// ```compile_fail,E0505
+/// let pool = homing::Pool::new();
+/// let guard = pool.insert(7)?;
+/// drop(pool);
+/// println!("{guard}");
+/// # Ok::<(), homing::PoolError>(())
+/// ```
+///
+/// nor goes where its value may not:
+///
+/// ```compile_fail,E0277
+/// let pool = homing::Pool::new();
+/// let guard = pool.insert(std::rc::Rc::new(7))?;
+/// std::thread::scope(|threads| threads.spawn(move || drop(guard)).join().unwrap());
 /// # Ok::<(), homing::PoolError>(())
 /// ```
 pub struct PoolBox<'p, T> {
