@@ -231,7 +231,8 @@ fn a_pool_gives_all_its_memory_back_whatever_was_forgotten_in_it() {
     for _ in 0..50 {
         leave_behind();
     }
-    assert!(homing::stats().used <= before, "{} after {before}", homing::stats().used);
+    // Fifty times as much would be 120 MiB.
+    assert!(homing::stats().used <= before + (16 << 20), "{} after {before}", homing::stats().used);
 }
 
 #[test]
@@ -345,6 +346,7 @@ fn a_slab_emptied_by_other_threads_goes_back_to_the_heap() {
     thread::scope(|threads| {
         threads.spawn(move || drop(guards));
     });
+    assert_eq!(pool.stats().slabs, slabs, "another thread than the user's gave slabs back");
     // The word at hand has objects still; once it is used up the owner looks at what came back.
     let _kept: Vec<_> = (0..65).map(|_| pool.insert([2; 8]).unwrap()).collect();
     assert!(pool.stats().slabs <= 2, "{} of {slabs} slabs are left", pool.stats().slabs);
@@ -382,35 +384,36 @@ fn a_pool_goes_from_thread_to_thread_with_objects_out() {
 }
 
 #[test]
-fn a_guard_that_stays_behind_on_the_thread_that_had_the_pool_before_is_not_taken_for_the_owners() {
+fn guards_that_stay_behind_on_the_thread_that_had_the_pool_before_are_not_taken_for_its_users() {
+    const COUNT: usize = 10_000;
     let _alone = alone();
     let mut pool = Pool::new();
     // This thread is the one that made the last guard.
-    let raw = PoolBox::into_raw(pool.insert(1_u64).unwrap());
-    raw.as_ptr().expose_provenance();
-    let address = raw.addr().get();
+    let addresses: Vec<_> =
+        (0..COUNT).map(|_| PoolBox::into_raw(pool.insert([1_u64; 8]).unwrap()).as_ptr().expose_provenance()).collect();
+    let slabs = pool.stats().slabs;
     let (to_here, from_there) = mpsc::channel();
     let (to_there, from_here) = mpsc::channel::<()>();
     thread::scope(|threads| {
         let pool = &mut pool;
         threads.spawn(move || {
             let pool = &*pool;
-            let object = NonNull::new(std::ptr::with_exposed_provenance_mut(address)).unwrap();
-            // SAFETY: the object is out and no guard's.
-            to_here.send(unsafe { PoolBox::from_raw(pool, object) }).unwrap();
+            let object = |address| NonNull::new(std::ptr::with_exposed_provenance_mut(address)).unwrap();
+            // SAFETY: the objects are out and no guard's.
+            let guard = |address| unsafe { PoolBox::from_raw(pool, object(address)) };
+            to_here.send(addresses.into_iter().map(guard).collect::<Vec<_>>()).unwrap();
             from_here.recv().unwrap();
-            // Not its thread's any more, so it waits to be collected: it cannot be handed out from the word at hand.
-            let next = pool.insert(2).unwrap();
-            assert_ne!(NonNull::from(&*next).addr().get(), address);
-            assert_eq!(stats_of(pool), (2, 1, 1, 1));
+            let expected = (COUNT as u64, COUNT as u64, 0, COUNT);
+            assert_eq!(stats_of(pool), expected);
+            assert_eq!(pool.stats().slabs, slabs, "another thread than the user's gave slabs back");
+            pool.trim();
+            assert_eq!((stats_of(pool), pool.stats().slabs), (expected, 0));
         });
-        let guard: PoolBox<'_, u64> = from_there.recv().unwrap();
-        assert_eq!(*guard, 1);
-        drop(guard);
+        let guards: Vec<PoolBox<'_, [u64; 8]>> = from_there.recv().unwrap();
+        assert!(guards.iter().all(|guard| **guard == [1; 8]));
+        drop(guards);
         to_there.send(()).unwrap();
     });
-    drop(from_there);
-    assert_eq!(stats_of(&pool), (2, 2, 0, 1));
 }
 
 struct Panics<'a>(&'a Cell<usize>);

@@ -178,7 +178,7 @@ fn an_object_is_handed_out_anew_while_its_dropper_has_still_to_count_itself() {
 #[test]
 fn slabs_are_pushed_anew_while_the_user_goes_along_the_ones_it_took() {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(2);
     model.check(|| {
         let world = World::new(2, 2);
         let threads = [
