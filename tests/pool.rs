@@ -215,6 +215,21 @@ fn empty_slabs_go_back_to_the_heap_but_for_one_and_pointers_into_them_are_still_
 }
 
 #[test]
+fn a_slab_that_has_gone_to_another_pool_is_not_taken_for_ones_own() {
+    let _alone = alone();
+    let (first, second) = (Pool::<[u64; 8]>::new(), Pool::<[u64; 8]>::new());
+    let objects: Vec<_> = (0..5000).map(|_| first.allocate().unwrap()).collect();
+    // SAFETY: handed out above.
+    objects.iter().for_each(|object| assert_eq!(unsafe { first.deallocate(*object) }, Ok(())));
+    first.trim();
+    for object in (0..5000).map(|_| second.allocate().unwrap()) {
+        // SAFETY: the pool checks what it is given.
+        assert_eq!(unsafe { first.deallocate(object) }, Err(PoolError::OtherPool));
+    }
+    assert_eq!((stats_of(&first).2, stats_of(&second).2), (0, 5000));
+}
+
+#[test]
 fn a_pool_gives_all_its_memory_back_whatever_was_forgotten_in_it() {
     let _alone = alone();
     let leave_behind = || {
