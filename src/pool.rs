@@ -95,12 +95,12 @@ impl<T> Pool<T> {
     /// [`NodeError::NoSuchNode`], [`NodeError::WithoutMemory`] or [`NodeError::NotAllowed`].
     ///
     /// ```
-    /// use homing::{Pool, Topology, node_of};
+    /// use homing::{Pool, Topology};
     ///
     /// let node = Topology::read().nodes()[0].id();
     /// let pool = Pool::on_node(node)?;
     /// let number = pool.insert(7_u64)?;
-    /// assert_eq!(unsafe { node_of((&raw const *number).cast()) }, Some(node));
+    /// assert_eq!((*number, pool.node()), (7, Some(node)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn on_node(node: NodeId) -> Result<Self, NodeError> {
