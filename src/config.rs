@@ -1,5 +1,6 @@
 //! What a user may choose: a `const` builder, and the environment, which wins over it.
 
+mod bump;
 mod parse;
 
 use core::cell::UnsafeCell;
@@ -7,6 +8,7 @@ use core::cell::UnsafeCell;
 use crate::message::Line;
 use crate::os;
 
+pub use bump::{BumpConfig, BumpOverflow};
 pub(crate) use parse::SETTINGS;
 
 /// What happens when a node's pool has reached its limit (`HOMING_OVERFLOW`).

@@ -17,7 +17,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | face | `global`, `entry`, `placement`, `node_alloc`, `pool`, `stats`, `audit`, `hwloc` |
+//! | face | `global`, `entry`, `placement`, `node_alloc`, `pool`, `bump`, `stats`, `audit`, `hwloc` |
 //! | heap | `heap`, `process`, `debug`, `place` |
 //! | thread | `arena` |
 //! | node | `node` |
@@ -34,11 +34,16 @@ mod arith;
 #[cfg(not(loom))]
 mod audit;
 #[cfg(not(loom))]
+mod bump;
+#[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
 mod debug;
 #[cfg(not(loom))]
 pub mod entry;
+#[cfg(all(test, loom))]
+#[path = "bump/gauge.rs"]
+mod gauge;
 #[cfg(not(loom))]
 mod global;
 #[cfg(not(loom))]
@@ -98,11 +103,17 @@ pub use crate::arena::ArenaId;
 #[cfg(not(loom))]
 pub use crate::audit::{Audit, AuditError, audit};
 #[cfg(not(loom))]
+pub use crate::bump::{Bump, BumpError, BumpMonitor, BumpStats, Checkpoint, CheckpointError};
+#[cfg(not(loom))]
+pub use crate::config::{BumpConfig, BumpOverflow};
+#[cfg(not(loom))]
 pub use crate::config::{Config, Debug, Large, Overflow, Policy, Zero, check_setting};
 #[cfg(not(loom))]
 pub use crate::global::Homing;
 #[cfg(not(loom))]
 pub use crate::heap::checked::{try_dealloc, try_free};
+#[cfg(not(loom))]
+pub use crate::ids::BumpId;
 #[cfg(not(loom))]
 pub use crate::misuse::FreeError;
 #[cfg(not(loom))]

@@ -6,10 +6,10 @@ pub(crate) mod once;
 #[cfg(not(loom))]
 #[allow(unused_imports, reason = "some serve only one of the system twins, or fault injection")]
 pub(crate) use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Declares a constructor that is `const` outside loom, whose atomics cannot be made at compile time.
 macro_rules! const_unless_loom {
