@@ -2,6 +2,7 @@
 #![allow(clippy::mut_from_ref, reason = "what is handed out is nobody else's")]
 
 use core::alloc::Layout;
+use core::convert::Infallible;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
@@ -23,29 +24,120 @@ fn fail(error: BumpError) -> ! {
     panic!("{error}")
 }
 
-impl Bump {
-    /// Memory for one value, which is not initialised.
+/// What serves a request that the fast path does not, or says why none does.
+trait Slowly {
+    type Error;
+
+    fn obtain(bump: &Bump, size: usize, align: usize) -> Result<NonNull<u8>, Self::Error>;
+}
+
+/// Tells errors.
+struct Telling;
+
+impl Slowly for Telling {
+    type Error = BumpError;
+
     #[inline(always)]
-    fn place<T>(&self) -> Result<&mut MaybeUninit<T>, BumpError> {
+    fn obtain(bump: &Bump, size: usize, align: usize) -> Result<NonNull<u8>, BumpError> {
+        bump.obtain_slowly(size, align)
+    }
+}
+
+/// Panics with their text: errors cost callers no code.
+struct Panicking;
+
+impl Slowly for Panicking {
+    type Error = Infallible;
+
+    #[inline(always)]
+    fn obtain(bump: &Bump, size: usize, align: usize) -> Result<NonNull<u8>, Infallible> {
+        Ok(obtain_or_panic(bump, size, align))
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn obtain_or_panic(bump: &Bump, size: usize, align: usize) -> NonNull<u8> {
+    or_panic(bump.obtain_slowly(size, align))
+}
+
+/// What a panicking way gives.
+#[inline(always)]
+fn always<T>(result: Result<T, Infallible>) -> T {
+    let Ok(value) = result;
+    value
+}
+
+impl Bump {
+    /// Memory for an object of `size` bytes aligned to `align`, a power of two.
+    #[inline(always)]
+    fn obtain_by<S: Slowly>(&self, size: usize, align: usize) -> Result<NonNull<u8>, S::Error> {
+        match self.head().place(size, align) {
+            Some(block) => Ok(block),
+            None => S::obtain(self, size, align),
+        }
+    }
+
+    #[inline(always)]
+    fn put<T, S: Slowly>(&self, make: impl FnOnce() -> T) -> Result<&mut T, S::Error> {
         let place = match size_of::<T>() {
             0 => NonNull::dangling(),
-            size => self.obtain(size, align_of::<T>())?.cast::<MaybeUninit<T>>(),
+            size => self.obtain_by::<S>(size, align_of::<T>())?.cast::<T>(),
         };
-        // SAFETY: large and aligned enough, nobody else's as long as the arena is borrowed; any bytes are valid.
+        // SAFETY: large and aligned enough for a `T`, and nobody else's.
+        unsafe { fill(place, make) };
+        // SAFETY: initialised now, and nobody else's as long as the arena is borrowed.
         Ok(unsafe { &mut *place.as_ptr() })
     }
 
     /// Memory for so many values, which are not initialised.
     #[inline(always)]
-    fn places<T>(&self, count: usize) -> Result<&mut [MaybeUninit<T>], BumpError> {
-        // What one object cannot have is not served either.
-        let size = size_of::<T>().saturating_mul(count);
-        let first = match size {
+    fn places<T, S: Slowly>(&self, count: usize) -> Result<&mut [MaybeUninit<T>], S::Error> {
+        let first = match size_of::<T>() {
             0 => NonNull::dangling(),
-            size => self.obtain(size, align_of::<T>())?.cast::<MaybeUninit<T>>(),
+            // More than there are addresses is not served either.
+            size => self.obtain_by::<S>(size.saturating_mul(count), align_of::<T>())?.cast::<MaybeUninit<T>>(),
         };
         // SAFETY: large and aligned enough, nobody else's as long as the arena is borrowed; any bytes are valid.
         Ok(unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), count) })
+    }
+
+    #[inline(always)]
+    fn put_copies<T: Copy, S: Slowly>(&self, values: &[T]) -> Result<&mut [T], S::Error> {
+        let first = self.places::<T, S>(values.len())?.as_mut_ptr().cast::<T>();
+        // SAFETY: as many places as values, and apart from them.
+        unsafe { first.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
+        // SAFETY: all of them are initialised now.
+        Ok(unsafe { core::slice::from_raw_parts_mut(first, values.len()) })
+    }
+
+    #[inline(always)]
+    fn put_text<S: Slowly>(&self, text: &str) -> Result<&mut str, S::Error> {
+        let copy = self.put_copies::<u8, S>(text.as_bytes())?;
+        // SAFETY: the bytes are those of a text.
+        Ok(unsafe { core::str::from_utf8_unchecked_mut(copy) })
+    }
+
+    #[inline(always)]
+    fn put_each<T, S: Slowly>(&self, count: usize, mut make: impl FnMut(usize) -> T) -> Result<&mut [T], S::Error> {
+        let places = self.places::<T, S>(count)?;
+        for (number, place) in places.iter_mut().enumerate() {
+            place.write(make(number));
+        }
+        // SAFETY: all of them are initialised now.
+        Ok(unsafe { places.assume_init_mut() })
+    }
+
+    #[inline(always)]
+    fn put_all<T, S: Slowly>(&self, values: impl ExactSizeIterator<Item = T>) -> Result<&mut [T], S::Error> {
+        let places = self.places::<T, S>(values.len())?;
+        let mut filled = 0;
+        for (place, value) in places.iter_mut().zip(values) {
+            place.write(value);
+            filled += 1;
+        }
+        // SAFETY: as many as there are places at most, and initialised.
+        Ok(unsafe { core::slice::from_raw_parts_mut(places.as_mut_ptr().cast(), filled) })
     }
 
     /// Puts a value into the arena.
@@ -61,7 +153,7 @@ impl Bump {
     /// ```
     #[inline(always)]
     pub fn alloc<T>(&self, value: T) -> &mut T {
-        self.alloc_with(|| value)
+        always(self.put::<_, Panicking>(|| value))
     }
 
     /// Puts a value into the arena, or drops it.
@@ -79,7 +171,7 @@ impl Bump {
     /// ```
     #[inline(always)]
     pub fn try_alloc<T>(&self, value: T) -> Result<&mut T, BumpError> {
-        self.try_alloc_with(|| value)
+        self.put::<_, Telling>(|| value)
     }
 
     /// Puts what `make` gives into the arena, written there at once where the compiler can. `make` may use the arena, and is
@@ -95,8 +187,7 @@ impl Bump {
     /// ```
     #[inline(always)]
     pub fn alloc_with<T>(&self, make: impl FnOnce() -> T) -> &mut T {
-        let place = or_panic(self.place::<T>());
-        fill(place, make)
+        always(self.put::<_, Panicking>(make))
     }
 
     /// As [`alloc_with`](Self::alloc_with).
@@ -105,8 +196,7 @@ impl Bump {
     /// As [`try_alloc`](Self::try_alloc); `make` is not called then.
     #[inline(always)]
     pub fn try_alloc_with<T>(&self, make: impl FnOnce() -> T) -> Result<&mut T, BumpError> {
-        let place = self.place::<T>()?;
-        Ok(fill(place, make))
+        self.put::<_, Telling>(make)
     }
 
     /// Puts a copy of the text into the arena.
@@ -122,7 +212,7 @@ impl Bump {
     /// ```
     #[inline(always)]
     pub fn alloc_str(&self, text: &str) -> &mut str {
-        or_panic(self.try_alloc_str(text))
+        always(self.put_text::<Panicking>(text))
     }
 
     /// As [`alloc_str`](Self::alloc_str).
@@ -131,9 +221,7 @@ impl Bump {
     /// As [`try_alloc`](Self::try_alloc).
     #[inline(always)]
     pub fn try_alloc_str(&self, text: &str) -> Result<&mut str, BumpError> {
-        let copy = self.try_alloc_slice_copy(text.as_bytes())?;
-        // SAFETY: the bytes are those of a text.
-        Ok(unsafe { core::str::from_utf8_unchecked_mut(copy) })
+        self.put_text::<Telling>(text)
     }
 
     /// Puts a copy of the values into the arena.
@@ -147,7 +235,7 @@ impl Bump {
     /// ```
     #[inline(always)]
     pub fn alloc_slice_copy<T: Copy>(&self, values: &[T]) -> &mut [T] {
-        or_panic(self.try_alloc_slice_copy(values))
+        always(self.put_copies::<_, Panicking>(values))
     }
 
     /// As [`alloc_slice_copy`](Self::alloc_slice_copy).
@@ -156,12 +244,7 @@ impl Bump {
     /// As [`try_alloc`](Self::try_alloc).
     #[inline(always)]
     pub fn try_alloc_slice_copy<T: Copy>(&self, values: &[T]) -> Result<&mut [T], BumpError> {
-        let places = self.places::<T>(values.len())?;
-        let first = places.as_mut_ptr().cast::<T>();
-        // SAFETY: as many places as values, and apart from them.
-        unsafe { first.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
-        // SAFETY: all of them are initialised now.
-        Ok(unsafe { core::slice::from_raw_parts_mut(first, values.len()) })
+        self.put_copies::<_, Telling>(values)
     }
 
     /// Puts clones of the values into the arena, in their order. Where one panics, those before it are not dropped.
@@ -179,7 +262,7 @@ impl Bump {
     /// ```
     #[inline(always)]
     pub fn alloc_slice_clone<T: Clone>(&self, values: &[T]) -> &mut [T] {
-        or_panic(self.try_alloc_slice_clone(values))
+        always(self.put_all::<_, Panicking>(values.iter().cloned()))
     }
 
     /// As [`alloc_slice_clone`](Self::alloc_slice_clone).
@@ -188,7 +271,7 @@ impl Bump {
     /// As [`try_alloc`](Self::try_alloc); nothing is cloned then.
     #[inline(always)]
     pub fn try_alloc_slice_clone<T: Clone>(&self, values: &[T]) -> Result<&mut [T], BumpError> {
-        self.try_alloc_slice_fill_iter(values.iter().cloned())
+        self.put_all::<_, Telling>(values.iter().cloned())
     }
 
     /// Puts `count` values into the arena, the one at each place made by `make`, which may use the arena.
@@ -202,7 +285,7 @@ impl Bump {
     /// ```
     #[inline(always)]
     pub fn alloc_slice_fill_with<T>(&self, count: usize, make: impl FnMut(usize) -> T) -> &mut [T] {
-        or_panic(self.try_alloc_slice_fill_with(count, make))
+        always(self.put_each::<_, Panicking>(count, make))
     }
 
     /// As [`alloc_slice_fill_with`](Self::alloc_slice_fill_with).
@@ -213,14 +296,9 @@ impl Bump {
     pub fn try_alloc_slice_fill_with<T>(
         &self,
         count: usize,
-        mut make: impl FnMut(usize) -> T,
+        make: impl FnMut(usize) -> T,
     ) -> Result<&mut [T], BumpError> {
-        let places = self.places::<T>(count)?;
-        for (number, place) in places.iter_mut().enumerate() {
-            place.write(make(number));
-        }
-        // SAFETY: all of them are initialised now.
-        Ok(unsafe { places.assume_init_mut() })
+        self.put_each::<_, Telling>(count, make)
     }
 
     /// Puts what the iterator gives into the arena: as many values as it says it has, or fewer where it ends before.
@@ -238,7 +316,7 @@ impl Bump {
         I: IntoIterator<Item = T>,
         I::IntoIter: ExactSizeIterator,
     {
-        or_panic(self.try_alloc_slice_fill_iter(values))
+        always(self.put_all::<_, Panicking>(values.into_iter()))
     }
 
     /// As [`alloc_slice_fill_iter`](Self::alloc_slice_fill_iter).
@@ -251,15 +329,7 @@ impl Bump {
         I: IntoIterator<Item = T>,
         I::IntoIter: ExactSizeIterator,
     {
-        let values = values.into_iter();
-        let places = self.places::<T>(values.len())?;
-        let mut filled = 0;
-        for (place, value) in places.iter_mut().zip(values) {
-            place.write(value);
-            filled += 1;
-        }
-        // SAFETY: as many as there are places at most, and initialised.
-        Ok(unsafe { core::slice::from_raw_parts_mut(places.as_mut_ptr().cast(), filled) })
+        self.put_all::<_, Telling>(values.into_iter())
     }
 
     /// Puts `count` default values into the arena.
@@ -273,7 +343,7 @@ impl Bump {
     /// ```
     #[inline(always)]
     pub fn alloc_slice_fill_default<T: Default>(&self, count: usize) -> &mut [T] {
-        or_panic(self.try_alloc_slice_fill_default(count))
+        always(self.put_each::<_, Panicking>(count, |_| T::default()))
     }
 
     /// As [`alloc_slice_fill_default`](Self::alloc_slice_fill_default).
@@ -282,7 +352,7 @@ impl Bump {
     /// As [`try_alloc`](Self::try_alloc).
     #[inline(always)]
     pub fn try_alloc_slice_fill_default<T: Default>(&self, count: usize) -> Result<&mut [T], BumpError> {
-        self.try_alloc_slice_fill_with(count, |_| T::default())
+        self.put_each::<_, Telling>(count, |_| T::default())
     }
 
     /// Memory of that layout. It is valid for as long as the arena is neither reset, nor restored to an earlier point, nor
@@ -292,7 +362,7 @@ impl Bump {
     /// With the text of the [`BumpError`] that [`try_alloc_layout`](Self::try_alloc_layout) gives.
     #[inline(always)]
     pub fn alloc_layout(&self, layout: Layout) -> NonNull<u8> {
-        or_panic(self.try_alloc_layout(layout))
+        always(self.obtain_by::<Panicking>(layout.size(), layout.align()))
     }
 
     /// As [`alloc_layout`](Self::alloc_layout).
@@ -327,8 +397,12 @@ impl Bump {
     }
 }
 
-/// Apart, so that the compiler sees that what `make` gives goes nowhere else.
+/// Apart, so that the compiler sees that what `make` gives goes nowhere else, and has it made in its place.
+///
+/// # Safety
+/// The place is large and aligned enough for a `T`, and nobody else's.
 #[inline(always)]
-fn fill<T>(place: &mut MaybeUninit<T>, make: impl FnOnce() -> T) -> &mut T {
-    place.write(make())
+unsafe fn fill<T>(place: NonNull<T>, make: impl FnOnce() -> T) {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::write(place.as_ptr(), make()) };
 }

@@ -90,18 +90,21 @@ impl Chunk {
     }
 
     /// The first byte of those that may be handed out without being cleared.
-    pub(super) fn clean_floor(self) -> *mut u8 {
+    pub(super) fn clean_floor(self) -> NonNull<u8> {
         let record = self.record();
-        record.block.as_ptr().wrapping_add(record.size - record.clean)
+        // SAFETY: no more than `size` bytes are clean.
+        unsafe { record.block.add(record.size - record.clean) }
     }
 
     /// Sees to it that all from `start` on is clean, and some more below it.
     pub(super) fn clean_down_to(self, start: usize) {
-        let floor = self.clean_floor();
+        let floor = self.clean_floor().addr().get();
         let ahead = start.saturating_sub(AHEAD).max(self.start());
-        if ahead < floor.addr() {
-            // SAFETY: within the chunk, below all that was ever handed out of it.
-            unsafe { floor.with_addr(ahead).write_bytes(0, floor.addr() - ahead) };
+        if ahead < floor {
+            // SAFETY: within the chunk.
+            let unclean = unsafe { self.record().block.add(ahead - self.start()) };
+            // SAFETY: likewise, and below all that was ever handed out of it.
+            unsafe { unclean.write_bytes(0, floor - ahead) };
             let clean = self.end() - ahead;
             self.change(|record| record.clean = clean);
         }

@@ -4,6 +4,7 @@
 //! Only the owner (the thread that has the [`Bump`](super::Bump)) uses it, but for the gauge and the count of handles.
 
 use core::cell::{Cell, UnsafeCell};
+use core::num::NonZeroUsize;
 use core::ptr::NonNull;
 
 use super::chunk::Chunk;
@@ -20,9 +21,9 @@ use crate::sync::{AtomicUsize, Ordering};
 /// See the module's text.
 #[repr(C)]
 pub(super) struct Head {
+    /// Nothing is handed out below this, without the slow path. Beside the gauge's first word: the fast path needs both.
+    floor: Cell<NonNull<u8>>,
     gauge: Gauge,
-    /// Nothing is handed out below this, without the slow path.
-    floor: Cell<*mut u8>,
     /// Where in the present chunk the last checkpoint is, or restore, or its end: memory above this does not come back one by
     /// one, so that positions of checkpoints stay what they were.
     limit: Cell<usize>,
@@ -42,7 +43,7 @@ pub(super) struct Head {
 unsafe impl Sync for Head {}
 
 /// Where the arena without memory ends that all begin as: it has room for nothing.
-const NOWHERE: usize = 1 << 16;
+const NOWHERE: NonZeroUsize = NonZeroUsize::new(1 << 16).expect("not 0");
 
 /// What arenas have before their first use.
 pub(super) static EMPTY: Head = Head::new(Source::Caller);
@@ -55,9 +56,9 @@ const ALIGN: usize = 64;
 impl Head {
     const fn new(source: Source) -> Self {
         Head {
-            gauge: Gauge::new(NOWHERE),
-            floor: Cell::new(core::ptr::without_provenance_mut(NOWHERE)),
-            limit: Cell::new(NOWHERE),
+            floor: Cell::new(NonNull::without_provenance(NOWHERE)),
+            gauge: Gauge::new(NOWHERE.get()),
+            limit: Cell::new(NOWHERE.get()),
             chunk: Cell::new(None),
             spare: Cell::new(None),
             chunks: Cell::new(0),
@@ -74,7 +75,7 @@ impl Head {
         // SAFETY: the memory is large and aligned enough, and nobody else's.
         unsafe { head.write(Head::new(source)) };
         // SAFETY: written just now.
-        unsafe { head.as_ref() }.gauge.switch(0, NOWHERE, Figures { resets, ..Figures::default() });
+        unsafe { head.as_ref() }.gauge.switch(0, NOWHERE.get(), Figures { resets, ..Figures::default() });
         Some(head)
     }
 
@@ -108,36 +109,16 @@ impl Head {
     /// The fast path: memory out of what the chunk has ready. `align` is a power of two.
     #[inline(always)]
     pub(super) fn place(&self, size: usize, align: usize) -> Option<NonNull<u8>> {
+        self.place_below(self.gauge.top(), size, align)
+    }
+
+    #[inline(always)]
+    fn place_below(&self, end: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
         let floor = self.floor.get();
-        let start = place_down(self.gauge.top(), floor.addr(), size, align)?;
+        let start = place_down(end, floor.addr().get(), size, align)?;
         self.gauge.take_down_to(start);
-        NonNull::new(floor.with_addr(start))
-    }
-
-    /// Whether a block is the last that was handed out.
-    #[inline(always)]
-    pub(super) fn is_last(&self, block: NonNull<u8>) -> bool {
-        block.addr().get() == self.gauge.top()
-    }
-
-    /// Whether what lies below that address can come back.
-    #[inline(always)]
-    pub(super) fn may_give_back(&self, end: usize) -> bool {
-        end <= self.limit.get()
-    }
-
-    /// Takes memory of the present chunk back, up to that address.
-    #[inline(always)]
-    pub(super) fn give_back_to(&self, top: usize) {
-        self.gauge.give_back_to(top);
-    }
-
-    /// Where the last block would begin if it were to have that size and alignment, and end where it does.
-    pub(super) fn place_last(&self, end: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
-        let floor = self.floor.get();
-        let start = place_down(end, floor.addr(), size, align)?;
-        self.gauge.take_down_to(start);
-        NonNull::new(floor.with_addr(start))
+        // SAFETY: not below the floor, which is not 0.
+        Some(floor.with_addr(unsafe { NonZeroUsize::new_unchecked(start) }))
     }
 
     /// What the fast path does not serve.
@@ -350,6 +331,34 @@ impl Head {
         }
         self.spare.take().into_iter().for_each(|spare| self.free(spare));
         self.count(|_| {});
+    }
+}
+
+/// Blocks one by one.
+#[cfg(feature = "allocator-api2")]
+impl Head {
+    /// Whether a block is the last that was handed out.
+    #[inline(always)]
+    pub(super) fn is_last(&self, block: NonNull<u8>) -> bool {
+        block.addr().get() == self.gauge.top()
+    }
+
+    /// Whether what lies below that address can come back.
+    #[inline(always)]
+    pub(super) fn may_give_back(&self, end: usize) -> bool {
+        end <= self.limit.get()
+    }
+
+    /// Takes memory of the present chunk back, up to that address.
+    #[inline(always)]
+    pub(super) fn give_back_to(&self, top: usize) {
+        self.gauge.give_back_to(top);
+    }
+
+    /// The last block, which ends at `end`, with that size and alignment, if there is room.
+    #[inline]
+    pub(super) fn place_last(&self, end: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
+        self.place_below(end, size, align)
     }
 }
 
