@@ -13,6 +13,7 @@ mod chunk;
 mod error;
 mod gauge;
 mod head;
+pub(crate) mod local;
 mod monitor;
 mod restores;
 
@@ -23,6 +24,7 @@ use core::sync::atomic::compiler_fence;
 
 pub use checkpoint::Checkpoint;
 pub use error::{BumpError, CheckpointError};
+pub use local::LocalBump;
 pub use monitor::{BumpMonitor, BumpStats};
 
 use crate::config::BumpConfig;

@@ -103,6 +103,8 @@ pub struct Config {
     pub(crate) summary: bool,
     /// For the launcher: the process that is to write its summary, and the descriptor it goes to.
     pub(crate) report: Option<(u32, i32)>,
+    /// For the bump arenas of threads.
+    pub(crate) bump: BumpConfig,
 }
 
 impl Config {
@@ -121,6 +123,7 @@ impl Config {
             debug: Debug::Off,
             summary: false,
             report: None,
+            bump: BumpConfig::new(),
         }
     }
 
@@ -181,6 +184,13 @@ impl Config {
     /// Whether every block is watched for misuse (`HOMING_DEBUG`).
     pub const fn debug(mut self, debug: Debug) -> Self {
         self.debug = debug;
+        self
+    }
+
+    /// The bump arenas of threads, [`Bump::local`](crate::Bump::local) (`HOMING_BUMP_SIZE`, `HOMING_BUMP_ZERO`,
+    /// `HOMING_BUMP_OVERFLOW`).
+    pub const fn bump(mut self, bump: BumpConfig) -> Self {
+        self.bump = bump;
         self
     }
 

@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
-use crate::config::{Config, Debug, Large, Overflow, Policy, Zero};
+use crate::config::{BumpConfig, Config, Debug, Large, Overflow, Policy, Zero};
 use crate::heap;
 use crate::heap::checked::OfLayout;
 
@@ -81,6 +81,8 @@ impl Homing {
         verbose: bool;
         /// See [`Config::debug`].
         debug: Debug;
+        /// See [`Config::bump`].
+        bump: BumpConfig;
     }
 }
 

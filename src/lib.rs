@@ -103,7 +103,7 @@ pub use crate::arena::ArenaId;
 #[cfg(not(loom))]
 pub use crate::audit::{Audit, AuditError, audit};
 #[cfg(not(loom))]
-pub use crate::bump::{Bump, BumpError, BumpMonitor, BumpStats, Checkpoint, CheckpointError};
+pub use crate::bump::{Bump, BumpError, BumpMonitor, BumpStats, Checkpoint, CheckpointError, LocalBump};
 #[cfg(not(loom))]
 pub use crate::config::{BumpConfig, BumpOverflow};
 #[cfg(not(loom))]
@@ -148,7 +148,17 @@ pub fn stats() -> Stats {
 
 /// Gives the calling thread's arena up, as the end of the thread would; its next allocation begins with another.
 /// Nothing where the thread has none.
+///
+/// So is its bump arena ([`Bump::local`]): at once, or when it is dropped if it is held. The next use begins clean.
+///
+/// ```
+/// homing::Bump::local()?.alloc([1_u8; 1000]);
+/// homing::thread_cleanup();
+/// assert_eq!(homing::Bump::local()?.stats(), homing::BumpStats::default());
+/// # Ok::<(), homing::BumpError>(())
+/// ```
 #[cfg(not(loom))]
 pub fn thread_cleanup() {
+    bump::local::clean_up_thread();
     arena::enter::clean_up_thread();
 }

@@ -172,9 +172,22 @@ pub(crate) fn say_settings() {
     };
     let line = if hardened::ON { line.text(", hardened") } else { line };
     let line = line.text(", purge delay ");
-    match config.purge_delay_ms {
+    let line = match config.purge_delay_ms {
         u64::MAX => line.text("never"),
         delay => line.number(delay as usize).text(" ms"),
+    };
+    let bump = config.bump;
+    match bump == config::BumpConfig::new() {
+        true => line,
+        false => line
+            .text(", bump arenas of ")
+            .size(bump.pool_size)
+            .text(if bump.zero_on_reset { ", zeroed" } else { ", not zeroed" })
+            .text(match bump.overflow {
+                config::BumpOverflow::Error => ", overflow error",
+                config::BumpOverflow::Abort => ", overflow abort",
+                config::BumpOverflow::Grow => ", overflow grow",
+            }),
     }
     .say();
 }

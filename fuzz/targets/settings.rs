@@ -51,7 +51,7 @@ fn is_time(text: &str) -> bool {
 fn is_accepted(key: &str, value: &str) -> Option<bool> {
     let one_of = |words: &[&str]| words.contains(&value);
     Some(match key.strip_prefix("HOMING_").unwrap_or(key) {
-        "POOL_SIZE" | "POOL_LIMIT" => is_size(value),
+        "POOL_SIZE" | "POOL_LIMIT" | "BUMP_SIZE" => is_size(value),
         "OVERFLOW" => one_of(&["spill", "fail", "abort"]),
         "ZERO" => one_of(&["off", "alloc", "free"]),
         "POLICY" => {
@@ -63,7 +63,8 @@ fn is_accepted(key: &str, value: &str) -> Option<bool> {
         "PURGE_DELAY" => is_time(value),
         "DEBUG" => one_of(&["0", "1", "leaks"]),
         "STATS" => one_of(&["off", "exit"]),
-        "VERBOSE" => one_of(&["0", "1"]),
+        "BUMP_OVERFLOW" => one_of(&["error", "abort", "grow"]),
+        "BUMP_ZERO" | "VERBOSE" => one_of(&["0", "1"]),
         "REPORT" => value.split_once(':').is_some_and(|(process, descriptor)| {
             is_number(process, 1, u32::MAX.into()) && is_number(descriptor, 1, i32::MAX as u128)
         }),

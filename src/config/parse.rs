@@ -1,15 +1,17 @@
 //! The words of the environment.
 
-use super::{Config, Debug, Large, Overflow, Policy, Zero};
+use super::{BumpOverflow, Config, Debug, Large, Overflow, Policy, Zero};
 
 /// The settings' names, as they are told to people.
 pub(crate) const SETTINGS: &str = "HOMING_POOL_SIZE, HOMING_POOL_LIMIT, HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, \
-                                   HOMING_LARGE, HOMING_PURGE_DELAY, HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
+                                   HOMING_LARGE, HOMING_PURGE_DELAY, HOMING_BUMP_SIZE, HOMING_BUMP_ZERO, \
+                                   HOMING_BUMP_OVERFLOW, HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
 
 /// What is said of a key that is none of them.
 pub(super) const UNKNOWN: &str = "no such setting; the settings are HOMING_POOL_SIZE, HOMING_POOL_LIMIT, \
                                   HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, HOMING_LARGE, HOMING_PURGE_DELAY, \
-                                  HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
+                                  HOMING_BUMP_SIZE, HOMING_BUMP_ZERO, HOMING_BUMP_OVERFLOW, HOMING_DEBUG, \
+                                  HOMING_STATS, HOMING_VERBOSE";
 
 /// Why a setting was not taken.
 pub(super) enum Rejection {
@@ -25,6 +27,7 @@ const OVERFLOW: &str = "spill, fail or abort";
 const ZERO: &str = "off, alloc or free";
 const POLICY: &str = "local, bind, interleave or prefer:N with a node's number N";
 const LARGE: &str = "local, firsttouch or interleave";
+const BUMP_OVERFLOW: &str = "error, abort or grow";
 const SWITCH: &str = "0 or 1";
 const DEBUG: &str = "0, 1 or leaks";
 const STATS: &str = "off or exit";
@@ -76,6 +79,17 @@ pub(super) fn apply(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(),
             set(&mut config.large, word.map(Some), LARGE)
         }
         b"PURGE_DELAY" => set(&mut config.purge_delay_ms, delay(value), DELAY),
+        b"BUMP_SIZE" => set(&mut config.bump.pool_size, size(value), SIZE),
+        b"BUMP_ZERO" => set(&mut config.bump.zero_on_reset, switch(value), SWITCH),
+        b"BUMP_OVERFLOW" => {
+            let word = match value {
+                b"error" => Some(BumpOverflow::Error),
+                b"abort" => Some(BumpOverflow::Abort),
+                b"grow" => Some(BumpOverflow::Grow),
+                _ => None,
+            };
+            set(&mut config.bump.overflow, word, BUMP_OVERFLOW)
+        }
         b"DEBUG" => {
             let word = match value {
                 b"0" => Some(Debug::Off),
@@ -93,14 +107,7 @@ pub(super) fn apply(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(),
             };
             set(&mut config.summary, word, STATS)
         }
-        b"VERBOSE" => {
-            let word = match value {
-                b"0" => Some(false),
-                b"1" => Some(true),
-                _ => None,
-            };
-            set(&mut config.verbose, word, SWITCH)
-        }
+        b"VERBOSE" => set(&mut config.verbose, switch(value), SWITCH),
         b"REPORT" => set(&mut config.report, report(value).map(Some), REPORT),
         _ => Err(Rejection::UnknownKey),
     }
@@ -109,6 +116,15 @@ pub(super) fn apply(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(),
 fn set<T>(place: &mut T, value: Option<T>, wanted: &'static str) -> Result<(), Rejection> {
     *place = value.ok_or(Rejection::BadValue(wanted))?;
     Ok(())
+}
+
+/// Off or on.
+fn switch(text: &[u8]) -> Option<bool> {
+    match text {
+        b"0" => Some(false),
+        b"1" => Some(true),
+        _ => None,
+    }
 }
 
 /// A decimal number that fits.
@@ -165,6 +181,7 @@ fn report(text: &[u8]) -> Option<(u32, i32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BumpConfig;
 
     #[test]
     fn sizes_with_units_are_powers_of_1024_and_overflow_is_refused() {
@@ -210,6 +227,9 @@ mod tests {
             ("STATS", "xml"),
             ("DEBUG", "yes"),
             ("PURGE_DELAY", "soon"),
+            ("BUMP_SIZE", "-1"),
+            ("BUMP_ZERO", "off"),
+            ("BUMP_OVERFLOW", "spill"),
         ] {
             assert!(
                 matches!(apply(&mut config, key.as_bytes(), value.as_bytes()), Err(Rejection::BadValue(_))),
@@ -231,6 +251,9 @@ mod tests {
             ("POLICY", "prefer:3"),
             ("LARGE", "interleave"),
             ("PURGE_DELAY", "never"),
+            ("BUMP_SIZE", "5M"),
+            ("BUMP_ZERO", "0"),
+            ("BUMP_OVERFLOW", "error"),
             ("VERBOSE", "1"),
             ("DEBUG", "leaks"),
             ("STATS", "exit"),
@@ -250,6 +273,7 @@ mod tests {
             debug: Debug::Leaks,
             summary: true,
             report: Some((12, 101)),
+            bump: BumpConfig::new().pool_size(5 << 20).zero_on_reset(false).overflow(BumpOverflow::Error),
         };
         assert_eq!(config, wanted);
     }

@@ -5,7 +5,7 @@
 //! written over with zeros, pages are not moved, nothing is bound.
 
 use core::cell::Cell;
-use core::ffi::CStr;
+use core::ffi::{CStr, c_void};
 use core::ptr::NonNull;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
@@ -271,6 +271,36 @@ pub(crate) fn set_thread_exit_hook(hook: extern "C" fn()) {
 /// have been.
 pub(crate) fn call_at_thread_exit() -> bool {
     AT_EXIT.try_with(|at_exit| at_exit.0.set(true)).is_ok()
+}
+
+/// What a thread has left, and what is called with it at the thread's end.
+struct Value(Cell<*mut c_void>, Cell<Option<extern "C" fn(*mut c_void)>>);
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        if let (false, Some(end)) = (self.0.get().is_null(), self.1.get()) {
+            end(self.0.get());
+        }
+    }
+}
+
+std::thread_local! {
+    static VALUE: Value = const { Value(Cell::new(core::ptr::null_mut()), Cell::new(None)) };
+}
+
+/// What the calling thread has left by [`set_thread_value`]; null where it has not, and from its end on.
+pub(crate) fn thread_value() -> *mut c_void {
+    VALUE.try_with(|value| value.0.get()).unwrap_or(core::ptr::null_mut())
+}
+
+/// Leaves a value for the calling thread, which `end` is called with when the thread ends, among the destructors of its
+/// thread-local values. False where those have been.
+pub(crate) fn set_thread_value(value: *mut c_void, end: extern "C" fn(*mut c_void)) -> bool {
+    let set = |place: &Value| {
+        place.0.set(value);
+        place.1.set(Some(end));
+    };
+    (value.is_null() || !fault::fails(Call::ThreadHook)) && VALUE.try_with(set).is_ok()
 }
 
 /// A number that no other living thread has.

@@ -79,6 +79,10 @@ Settings (also read from the environment as HOMING_POOL_SIZE and so on; --set wi
                        [firsttouch under policy=local, else as the policy]
   purge_delay=TIME     how long freed memory waits before the kernel has it back, such as
                        0, 500ms, 2s or never [1s]
+  bump_size=SIZE       what a thread's bump arena obtains at its first use [64K]
+  bump_zero=0|1        whether memory of threads' bump arenas is zero when it is handed out [1]
+  bump_overflow=WORD   a thread's bump arena that is full: error: the request fails; abort: the
+                       program is aborted; grow: the arena obtains more [grow]
   debug=WORD           1: watch every block for misuse, with a report and an abort;
                        leaks: and report at the exit what nothing points to any more [0]
   stats=WORD           exit: write a summary when a process exits, children too [off]

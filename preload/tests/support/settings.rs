@@ -106,6 +106,9 @@ fn verbose_says_one_line_with_every_setting(probe: Probe) {
         ("HOMING_POLICY", "interleave"),
         ("HOMING_LARGE", "firsttouch"),
         ("HOMING_PURGE_DELAY", "3s"),
+        ("HOMING_BUMP_SIZE", "1M"),
+        ("HOMING_BUMP_ZERO", "0"),
+        ("HOMING_BUMP_OVERFLOW", "error"),
         ("HOMING_DEBUG", "1"),
     ];
     let said = probe("nothing", &settings).succeeded();
@@ -119,6 +122,7 @@ fn verbose_says_one_line_with_every_setting(probe: Probe) {
         "policy interleave",
         "large firsttouch",
         "purge delay 3000 ms",
+        "bump arenas of 1.0 MiB, not zeroed, overflow error",
         "debug 1",
     ] {
         assert!(line.contains(part), "{part}: {line}");

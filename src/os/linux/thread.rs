@@ -316,6 +316,47 @@ pub(crate) fn call_at_thread_exit() -> bool {
         && keeping_errno(|| unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, token_pointer(1)) }) == 0
 }
 
+/// The key of [`thread_value`], plus one; 0 while there is none.
+static VALUE_KEY: AtomicUsize = AtomicUsize::new(0);
+
+/// What the calling thread has left by [`set_thread_value`]; null where it has not, and from its end on.
+#[inline]
+pub(crate) fn thread_value() -> *mut c_void {
+    match VALUE_KEY.load(Ordering::Acquire) {
+        0 => core::ptr::null_mut(),
+        // SAFETY: the key was made by `pthread_key_create` and is never deleted.
+        key => unsafe { libc::pthread_getspecific((key - 1) as libc::pthread_key_t) },
+    }
+}
+
+/// Leaves a value for the calling thread, which `end` is called with when the thread ends, among the destructors of
+/// thread-specific data; also one that is left in the middle of these, as long as the C library goes round
+/// (PTHREAD_DESTRUCTOR_ITERATIONS). `end` is the same at every call. May allocate, for late keys. False where the C library
+/// has no key or no memory for it; not where the thread has left one before.
+pub(crate) fn set_thread_value(value: *mut c_void, end: extern "C" fn(*mut c_void)) -> bool {
+    let mut key = VALUE_KEY.load(Ordering::Acquire);
+    if key == 0 {
+        let mut new: libc::pthread_key_t = 0;
+        // SAFETY: the buffer has the type the call fills; the destructor is a function of the program.
+        let made = !fault::fails(Call::ThreadHook)
+            && keeping_errno(|| unsafe { libc::pthread_key_create(&raw mut new, Some(end)) }) == 0;
+        if !made {
+            return false;
+        }
+        key = match VALUE_KEY.compare_exchange(0, new as usize + 1, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => new as usize + 1,
+            Err(others) => {
+                // SAFETY: made above, and never used.
+                keeping_errno(|| unsafe { libc::pthread_key_delete(new) });
+                others
+            }
+        };
+    }
+    let fails = !value.is_null() && fault::fails(Call::ThreadHook);
+    // SAFETY: as in `thread_value`.
+    !fails && keeping_errno(|| unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, value) }) == 0
+}
+
 extern "C" fn end_of_thread(_: *mut c_void) {
     let hook = HOOK.load(Ordering::Relaxed);
     // SAFETY: `set_thread_exit_hook` stored such a function there before it made the key that leads here.
