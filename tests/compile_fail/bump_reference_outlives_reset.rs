@@ -1,0 +1,8 @@
+// error: E0502
+fn main() {
+    let mut bump = homing::Bump::new();
+    let value = bump.alloc(1);
+    bump.reset();
+    #[cfg(not(allowed))]
+    println!("{value}");
+}
