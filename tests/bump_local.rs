@@ -129,7 +129,8 @@ fn a_thread_s_arena_is_cleaned_and_begun_again_ten_thousand_times_without_growth
             drop(bump);
             homing::thread_cleanup();
         };
-        (0..100).for_each(|_| round());
+        // So many that the debug mode's quarantine is full.
+        (0..500).for_each(|_| round());
         let before = homing::stats();
         (0..10_000).for_each(|_| round());
         let after = homing::stats();

@@ -100,7 +100,7 @@ struct Model {
 }
 
 impl Model {
-    fn bytes(block: &Block) -> &mut [u8] {
+    fn bytes(block: &mut Block) -> &mut [u8] {
         // SAFETY: live by the model, which this test is to find wrong where it is.
         unsafe { std::slice::from_raw_parts_mut(block.start.as_ptr(), block.size) }
     }
@@ -108,15 +108,17 @@ impl Model {
     fn add(&mut self, start: NonNull<u8>, size: usize, shift: u32, zero: bool) {
         self.time += 1;
         assert!(start.addr().get().is_multiple_of(1 << shift), "{start:?} is not aligned to 1 << {shift}");
-        let block = Block { start, size, shift, fill: self.time as u8 | 1, time: self.time };
-        assert!(!zero || Self::bytes(&block).iter().all(|byte| *byte == 0), "not zero");
-        Self::bytes(&block).fill(block.fill);
+        let mut block = Block { start, size, shift, fill: self.time as u8 | 1, time: self.time };
+        assert!(!zero || Self::bytes(&mut block).iter().all(|byte| *byte == 0), "not zero");
+        let fill = block.fill;
+        Self::bytes(&mut block).fill(fill);
         self.blocks.push(block);
     }
 
     fn check(&mut self) {
-        for block in &self.blocks {
-            assert!(Self::bytes(block).iter().all(|byte| *byte == block.fill), "a live block was written over");
+        for block in &mut self.blocks {
+            let fill = block.fill;
+            assert!(Self::bytes(block).iter().all(|byte| *byte == fill), "a live block was written over");
         }
         let stats = self.bump.stats();
         self.peak = self.peak.max(stats.used);

@@ -22,11 +22,13 @@ fn arenas_made_and_dropped_and_reset_leave_no_memory_behind() {
             assert_eq!(monitor.used(), 0);
         }
     };
-    work();
+    // So often that the debug mode's quarantine is full.
+    (0..20).for_each(|_| work());
     let before = homing::stats().used;
     for _ in 0..100 {
         work();
     }
     let after = homing::stats().used;
-    assert!(after <= before + (64 << 10), "{before} {after}");
+    let allowance = if std::env::var_os("HOMING_DEBUG").is_some() { 8 << 20 } else { 64 << 10 };
+    assert!(after <= before + allowance, "{before} {after}");
 }
