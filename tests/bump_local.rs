@@ -145,10 +145,17 @@ fn a_thread_s_end_gives_its_arena_back_also_where_its_destructors_use_it() {
     struct AtEnd;
     impl Drop for AtEnd {
         fn drop(&mut self) {
-            Bump::local().unwrap().alloc([2_u8; 3000]);
-            MONITORS.lock().unwrap().push(Bump::local().unwrap().monitor());
+            match Bump::local() {
+                Ok(bump) => {
+                    bump.alloc([2_u8; 3000]);
+                    MONITORS.lock().unwrap().push(bump.monitor());
+                }
+                Err(error) => assert!(HAS_AN_END && error == BumpError::NoThreadData, "{error}"),
+            }
         }
     }
+    /// Whether thread-local values end in any order, as those of the portable twin do.
+    const HAS_AN_END: bool = cfg!(any(feature = "portable", not(target_os = "linux")));
     static MONITORS: std::sync::Mutex<Vec<homing::BumpMonitor>> = std::sync::Mutex::new(Vec::new());
     thread_local!(static AT_END: AtEnd = const { AtEnd });
     for begins_before in [true, false] {
@@ -164,7 +171,7 @@ fn a_thread_s_end_gives_its_arena_back_also_where_its_destructors_use_it() {
         .unwrap();
     }
     let monitors = MONITORS.lock().unwrap();
-    assert_eq!(monitors.len(), 3);
+    assert!(monitors.len() == 3 || HAS_AN_END && !monitors.is_empty(), "{}", monitors.len());
     for monitor in monitors.iter() {
         assert!(monitor.high_water_mark() >= 1000, "it was used");
         assert_eq!(monitor.capacity(), 0, "and given back");

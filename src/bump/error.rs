@@ -37,7 +37,8 @@ pub enum BumpError {
     Reentered,
     /// The node that the arena was set to take memory from does not serve.
     Node(NodeError),
-    /// The C library has no thread-specific data left for a thread's arena (pthread_key_create(3)).
+    /// The C library has no thread-specific data left for a thread's arena (pthread_key_create(3)), or the thread is at its
+    /// end.
     NoThreadData,
 }
 

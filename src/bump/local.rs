@@ -86,7 +86,8 @@ impl Bump {
     /// What was put into it stays in use when the guard is dropped, until a [`reset`](Bump::reset); references to it do
     /// not outlive the guard. The memory is given back by the thread's end or by
     /// [`thread_cleanup`](crate::thread_cleanup), after which the next use begins clean; if a guard is held then, when that
-    /// is dropped. Threads may use theirs to their very end, in destructors of thread-local values, too.
+    /// is dropped. On Linux, threads may use theirs to their very end, in destructors of thread-local values, too; elsewhere,
+    /// and under the feature `portable`, such a destructor may be told [`BumpError::NoThreadData`].
     ///
     /// *Cost*: some thirty instructions, beside those of the arena.
     ///
@@ -94,7 +95,7 @@ impl Bump {
     /// - [`BumpError::Reentered`] while another guard is held on this thread: further up, in a callback, in a `Drop`, in a
     ///   signal handler on top of it; or forgotten;
     /// - [`BumpError::NoMemory`] where there is no memory to begin with;
-    /// - [`BumpError::NoThreadData`] where the C library has no thread-specific data left.
+    /// - [`BumpError::NoThreadData`] where the C library has no thread-specific data left, or the thread's has ended.
     ///
     /// ```
     /// use homing::{Bump, BumpError};
