@@ -102,3 +102,47 @@ fn refused_moves_lose_nothing() {
 fn refusals_of_every_kind_together_lose_nothing() {
     survives(MAP | COMMIT | PURGE | MOVE);
 }
+
+#[test]
+fn a_bump_arena_that_is_refused_memory_says_so_and_serves_once_there_is_some() {
+    use homing::{Bump, BumpConfig, BumpError};
+    let _alone = alone();
+    // No size that the heap has at hand.
+    let mut bump = Bump::with(BumpConfig::new().pool_size(48 << 20));
+    let point = bump.checkpoint();
+    fault::inject(MAP | COMMIT, When::Every(1));
+    let refused = bump.try_alloc_bytes(1, 1);
+    fault::stop();
+    assert_eq!(refused, Err(BumpError::NoMemory { size: 48 << 20, align: 1 }));
+    assert_eq!(*bump.alloc(7_u8), 7);
+    let before = bump.stats();
+    fault::inject(MAP | COMMIT, When::Every(1));
+    let refused = bump.try_alloc_bytes(200 << 20, 1);
+    fault::stop();
+    assert_eq!(refused, Err(BumpError::NoMemory { size: 200 << 20, align: 1 }));
+    assert_eq!((bump.stats().used, bump.stats().chunks, bump.stats().overflows), (before.used, 1, 1));
+    // What is to be given back to the kernel, and is not taken, is cleared by hand.
+    bump.alloc_slice_fill_with(20 << 20, |_| 0xFF_u8);
+    fault::inject(PURGE, When::Every(1));
+    bump.restore(point).unwrap();
+    fault::stop();
+    assert!(bump.alloc_slice_fill_default::<u8>(20 << 20).iter().all(|byte| *byte == 0));
+    let zeroed = bump.try_alloc_bytes(20 << 20, 1).unwrap();
+    // SAFETY: handed out just now, zeroed.
+    assert!(unsafe { std::slice::from_raw_parts(zeroed.as_ptr(), 20 << 20) }.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_thread_without_room_for_its_data_has_no_bump_arena_until_there_is_some() {
+    use homing::{Bump, BumpError};
+    let _alone = alone();
+    thread::spawn(|| {
+        fault::inject(Call::ThreadHook as u32, When::Every(1));
+        let refused = Bump::local().map(|bump| bump.stats());
+        fault::stop();
+        assert_eq!(refused, Err(BumpError::NoThreadData));
+        assert!(Bump::local().is_ok_and(|bump| *bump.alloc(1) == 1));
+    })
+    .join()
+    .unwrap();
+}

@@ -121,17 +121,24 @@ impl Head {
         Some(floor.with_addr(unsafe { NonZeroUsize::new_unchecked(start) }))
     }
 
+    /// Memory of the present chunk that has to be cleared first.
+    #[cold]
+    #[inline(never)]
+    fn place_in_unclean(&self, end: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
+        let chunk = self.chunk.get()?;
+        let start = place_down(end, chunk.start(), size, align)?;
+        chunk.clean_down_to(start);
+        self.floor.set(chunk.clean_floor());
+        self.place_below(end, size, align)
+    }
+
     /// What the fast path does not serve.
     pub(super) fn serve(&self, size: usize, align: usize, config: &BumpConfig) -> Result<NonNull<u8>, BumpError> {
         let top = self.gauge.top();
-        let floor = self.chunk.get().map_or(top, Chunk::start);
-        if let Some(chunk) = self.chunk.get()
-            && let Some(start) = place_down(top, floor, size, align)
-        {
-            chunk.clean_down_to(start);
-            self.floor.set(chunk.clean_floor());
-            return self.place(size, align).ok_or(BumpError::NoMemory { size, align });
+        if let Some(block) = self.place_in_unclean(top, size, align) {
+            return Ok(block);
         }
+        let floor = self.chunk.get().map_or(top, Chunk::start);
         let is_first = self.chunk.get().is_none();
         if is_first && (size <= config.pool_size || config.overflow != BumpOverflow::Grow) {
             let pool = self.obtain(config.pool_size, align, config);
@@ -358,7 +365,7 @@ impl Head {
     /// The last block, which ends at `end`, with that size and alignment, if there is room.
     #[inline]
     pub(super) fn place_last(&self, end: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
-        self.place_below(end, size, align)
+        self.place_below(end, size, align).or_else(|| self.place_in_unclean(end, size, align))
     }
 }
 

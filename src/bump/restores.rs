@@ -59,10 +59,14 @@ impl Restores {
 
     /// Remembers a restore to `position`.
     pub(super) fn note(&mut self, position: usize) {
+        self.note_with(position, Self::make_room);
+    }
+
+    fn note_with(&mut self, position: usize, make_room: impl FnOnce(&mut Self) -> bool) {
         self.last += 1;
         self.length = self.all().partition_point(|restore| restore.position < position);
         let restore = Restore { number: self.last, position };
-        if self.length == self.room && !self.make_room() {
+        if self.length == self.room && !make_room(self) {
             // As if the last one had been made just now: it undoes more than it did, never less.
             self.set(self.length - 1, |last| last.number = restore.number);
             return;
@@ -116,5 +120,66 @@ impl Restores {
 impl Drop for Restores {
     fn drop(&mut self) {
         self.free();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a checkpoint remembers.
+    #[derive(Clone, Copy, Debug)]
+    struct Taken {
+        number: u64,
+        position: usize,
+        is_undone: bool,
+    }
+
+    /// Takes checkpoints and restores to positions in turn, beside a list of all checkpoints ever taken; says how each stands.
+    fn run(steps: &[(bool, usize)], has_memory: bool, check: impl Fn(Taken, bool)) {
+        let mut restores = Restores::new();
+        let mut taken: Vec<Taken> = Vec::new();
+        for (is_restore, position) in steps.iter().copied() {
+            if is_restore {
+                restores.note_with(position, |restores| has_memory && restores.make_room());
+                taken.iter_mut().filter(|taken| taken.position > position).for_each(|taken| taken.is_undone = true);
+            } else {
+                taken.push(Taken { number: restores.last(), position, is_undone: false });
+            }
+            for taken in &taken {
+                check(*taken, restores.undo(taken.number, taken.position));
+            }
+        }
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(bool, usize)>> {
+        prop::collection::vec((any::<bool>(), 0_usize..50), 1..200)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn exactly_those_checkpoints_are_undone_that_a_later_restore_went_back_before(steps in steps()) {
+            run(&steps, true, |taken, undone| assert_eq!(undone, taken.is_undone, "{taken:?}"));
+        }
+
+        #[test]
+        fn without_memory_no_checkpoint_holds_that_does_not(steps in steps()) {
+            run(&steps, false, |taken, undone| assert!(undone || !taken.is_undone, "{taken:?}"));
+        }
+    }
+
+    #[test]
+    fn ever_higher_restores_are_remembered_beyond_what_fits_at_once_and_forgotten_by_a_reset() {
+        let mut restores = Restores::new();
+        (1..=1000).for_each(|position| restores.note(position));
+        for position in 1..=1000 {
+            assert!(restores.undo(position as u64 - 1, position + 1) && !restores.undo(position as u64, position + 1));
+        }
+        restores.forget();
+        assert!(!restores.undo(0, usize::MAX));
+        assert_eq!(restores.last(), 1000, "numbers go on");
     }
 }

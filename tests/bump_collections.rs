@@ -1,0 +1,121 @@
+//! Collections in bump arenas.
+#![cfg(feature = "allocator-api2")]
+
+use std::alloc::Layout;
+use std::cell::Cell;
+use std::hash::RandomState;
+
+use allocator_api2::alloc::Allocator;
+use allocator_api2::boxed::Box;
+use allocator_api2::vec::Vec;
+use hashbrown::HashMap;
+use homing::{Bump, BumpConfig, BumpOverflow};
+
+struct Counted<'a>(&'a Cell<usize>);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn boxes_and_vectors_in_an_arena_drop_what_they_hold_and_values_put_into_it_do_not() {
+    let dropped = Cell::new(0);
+    let bump = Bump::new();
+    drop(Box::new_in(Counted(&dropped), &bump));
+    assert_eq!(dropped.get(), 1);
+    let mut vector = Vec::new_in(&bump);
+    vector.extend((0..100).map(|_| Counted(&dropped)));
+    drop(vector);
+    assert_eq!(dropped.get(), 101);
+    bump.alloc(Counted(&dropped));
+    drop(bump);
+    assert_eq!(dropped.get(), 101);
+}
+
+#[test]
+fn a_vector_that_grows_alone_takes_no_more_than_its_capacity() {
+    let bump = Bump::with(BumpConfig::new().pool_size(1 << 20));
+    let mut vector = Vec::new_in(&bump);
+    for number in 0..100_000_u64 {
+        vector.push(number);
+    }
+    assert_eq!(bump.stats().used, vector.capacity() * 8, "it grew where it was");
+    assert!(vector.iter().copied().eq(0..100_000));
+    vector.truncate(10);
+    vector.shrink_to_fit();
+    assert_eq!(bump.stats().used, 80, "and gave back what it did not need");
+    assert!(vector.iter().copied().eq(0..10));
+    drop(vector);
+    assert_eq!(bump.stats().used, 0);
+    assert_eq!(bump.stats().high_water_mark, 131_072 * 8);
+}
+
+#[test]
+fn maps_in_an_arena_hold_what_they_are_given_through_growth_over_chunks() {
+    let mut bump = Bump::with(BumpConfig::new().pool_size(256));
+    for round in 0..3_u32 {
+        let mut map = HashMap::with_hasher_in(RandomState::new(), &bump);
+        for key in 0..5000_u32 {
+            map.insert(key, bump.alloc_str(&(key * round).to_string()));
+        }
+        assert!((0..5000).all(|key| *map[&key] == (key * round).to_string()));
+        drop(map);
+        bump.reset();
+    }
+}
+
+#[test]
+fn an_arena_that_is_full_refuses_and_the_collection_is_whole() {
+    let bump = Bump::with(BumpConfig::new().pool_size(1000).overflow(BumpOverflow::Error));
+    let mut vector = Vec::new_in(&bump);
+    while vector.try_reserve(1).is_ok() {
+        vector.push(vector.len());
+    }
+    assert!(vector.len() >= 32, "{}", vector.len());
+    assert!(vector.iter().copied().eq(0..vector.len()));
+    assert!(bump.stats().overflows > 0);
+}
+
+#[test]
+fn a_block_below_a_checkpoint_comes_back_with_a_restore_and_not_alone() {
+    let mut bump = Bump::new();
+    let first = Box::new_in([1_u64; 10], &bump);
+    let point = bump.checkpoint();
+    drop(first);
+    assert_eq!(bump.stats().used, 80);
+    bump.alloc([2_u64; 10]);
+    assert_eq!(bump.restore(point), Ok(()));
+    assert_eq!(bump.stats().used, 80);
+    bump.reset();
+    drop(Box::new_in([1_u64; 10], &bump));
+    assert_eq!(bump.stats().used, 0);
+}
+
+#[test]
+fn zeroed_blocks_are_zero_after_blocks_that_were_given_back() {
+    for zero in [true, false] {
+        let bump = Bump::with(BumpConfig::new().zero_on_reset(zero));
+        let layout = Layout::array::<u8>(1000).unwrap();
+        for _ in 0..3 {
+            let block = bump.allocate_zeroed(layout).unwrap();
+            // SAFETY: a live block of 1,000 bytes that are initialised.
+            let bytes = unsafe { &mut *block.as_ptr() };
+            assert!(bytes.iter().all(|byte| *byte == 0));
+            bytes.fill(0xEE);
+            // SAFETY: the block, with its layout.
+            unsafe { bump.deallocate(block.cast(), layout) };
+            assert_eq!(bump.stats().used, 0);
+        }
+    }
+}
+
+#[test]
+fn an_arena_is_an_allocator_by_value_too() {
+    let mut vector = Vec::new_in(Bump::new());
+    vector.extend(0..1000);
+    assert_eq!(vector.allocator().stats().used, vector.capacity() * 4);
+    let vector = std::thread::spawn(move || vector).join().unwrap();
+    assert!(vector.iter().copied().eq(0..1000));
+}
