@@ -191,7 +191,8 @@ impl Bump {
     /// that is kept is cleared; 8 MiB and more by giving them back to the kernel, which hands out zeros. Every checkpoint is
     /// stale from now on.
     ///
-    /// *Cost*: a few dozen instructions, and what clearing takes.
+    /// Nothing is done by a signal handler on top of a slow path of the arena. *Cost*: a few dozen instructions, and what
+    /// clearing takes.
     ///
     /// ```
     /// let mut bump = homing::Bump::new();

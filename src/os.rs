@@ -34,6 +34,7 @@
 //! | `clock_gettime` | it counts as late: what waits is purged early | slower |
 //! | `futex`, to wait | the lock is tried again at once | a busy processor |
 //! | `pthread_key_create`, `pthread_setspecific` | each operation borrows an arena, and tries again | slower |
+//! | the same, for a thread's bump arena | the next use tries again | [`BumpError::NoThreadData`](crate::BumpError) |
 //! | `pthread_atfork` | each new thread tries again | until then a child may find locks held for ever |
 //! | `atexit` | each new thread tries again | no summary, if none comes |
 //! | `getrandom` (hardened) | what the kernel gave at the process's start | nothing |

@@ -107,7 +107,10 @@ fn refusals_of_every_kind_together_lose_nothing() {
 fn a_bump_arena_that_is_refused_memory_says_so_and_serves_once_there_is_some() {
     use homing::{Bump, BumpConfig, BumpError};
     let _alone = alone();
-    // No size that the heap has at hand.
+    // The heap has small blocks at hand for what arenas keep apart, and none of this size.
+    let others: Vec<Bump> = (0..3).map(|_| Bump::new()).collect();
+    others.iter().for_each(|bump| *bump.alloc(0) += 1);
+    drop(others);
     let mut bump = Bump::with(BumpConfig::new().pool_size(48 << 20));
     let point = bump.checkpoint();
     fault::inject(MAP | COMMIT, When::Every(1));

@@ -56,7 +56,8 @@ impl Bump {
     /// - [`CheckpointError::Foreign`]: it is another arena's;
     /// - [`CheckpointError::Stale`]: the arena was reset since, or restored to an earlier point and then used beyond this
     ///   one;
-    /// - [`CheckpointError::Future`]: the arena was restored to an earlier point since, and is still before this one.
+    /// - [`CheckpointError::Future`]: the arena was restored to an earlier point since, and is still before this one;
+    /// - [`CheckpointError::Reentered`]: this is a signal handler, on top of a slow path of the arena.
     ///
     /// ```
     /// use homing::{Bump, CheckpointError};
@@ -88,7 +89,7 @@ impl Bump {
             Some(ahead) => return Err(CheckpointError::Future { ahead }),
             None => {}
         }
-        let Ok(_inside) = Inside::enter(&self.busy) else { return Ok(()) };
+        let _inside = Inside::enter(&self.busy).map_err(|_| CheckpointError::Reentered)?;
         // SAFETY: what was handed out borrows the arena, and this is the only reference to it.
         unsafe { self.head().restore(checkpoint.position, self.config.zero_on_reset) };
         Ok(())

@@ -107,6 +107,8 @@ pub enum CheckpointError {
         /// Bytes from here to there.
         ahead: usize,
     },
+    /// A signal handler on top of the arena at work asks for it.
+    Reentered,
 }
 
 impl fmt::Display for CheckpointError {
@@ -130,6 +132,9 @@ impl fmt::Display for CheckpointError {
                 "future checkpoint: it lies {ahead} bytes ahead, since the arena was restored to an earlier one; take \
                  another checkpoint"
             ),
+            CheckpointError::Reentered => {
+                f.write_str("the arena is at work further up on this thread; do not restore it in a signal handler")
+            }
         }
     }
 }
