@@ -94,6 +94,17 @@ fn every_alignment_to_64_mib_is_kept_at_every_offset() {
 }
 
 #[test]
+fn a_large_alignment_is_served_by_one_chunk_that_is_no_larger_for_it() {
+    for shift in 7..=26 {
+        let bump = Bump::new();
+        bump.alloc(1_u8);
+        bump.try_alloc_bytes(70 << 10, 1 << shift).unwrap();
+        let stats = bump.stats();
+        assert_eq!((stats.chunks, stats.overflows, stats.capacity), (2, 1, 3 * (64 << 10)), "1 << {shift}");
+    }
+}
+
+#[test]
 fn an_alignment_that_no_pool_has_room_for_is_full_and_not_beyond_it() {
     let bump = Bump::with(FIXED);
     bump.alloc(1_u8);
