@@ -183,6 +183,15 @@ pub(crate) fn part_range(part: Part, nodes: usize) -> (NonNull<u8>, usize) {
     (start, granules * GRANULE)
 }
 
+/// The node whose part of the zone an address lies in, where there are so many nodes; `None` for all other parts, and outside
+/// the zone. Nothing is read but where the zone lies.
+#[inline]
+pub(crate) fn node_of(address: usize, nodes: usize) -> Option<NodeIndex> {
+    let granule = contains(address).then(|| (address - EXTENT.base.load(Ordering::Relaxed)) / GRANULE)?;
+    let (part, _) = part_of(granule);
+    (part < nodes).then(|| NodeIndex::new(part))
+}
+
 fn part_index(part: Part, nodes: usize) -> usize {
     match part {
         Part::Node(node) => node.get(),
