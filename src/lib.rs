@@ -17,7 +17,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | face | `global`, `entry`, `placement`, `node_alloc`, `pool`, `bump`, `stats`, `audit`, `hwloc` |
+//! | face | `global`, `entry`, `placement`, `node_alloc`, `pool`, `bump`, `stats`, `audit`, `hwloc`, `node_pools` |
 //! | heap | `heap`, `process`, `debug`, `place` |
 //! | thread | `arena` |
 //! | node | `node` |
@@ -68,6 +68,8 @@ mod node;
 #[cfg(all(not(loom), feature = "allocator-api2"))]
 mod node_alloc;
 #[cfg(not(loom))]
+mod node_pools;
+#[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]
 mod place;
@@ -114,12 +116,15 @@ pub use crate::global::Homing;
 pub use crate::heap::checked::{try_dealloc, try_free};
 #[cfg(not(loom))]
 pub use crate::ids::BumpId;
+pub use crate::ids::NodePoolsId;
 #[cfg(not(loom))]
 pub use crate::misuse::FreeError;
 #[cfg(not(loom))]
 pub use crate::node::shortfalls::Shortfalls;
 #[cfg(all(not(loom), feature = "allocator-api2"))]
 pub use crate::node_alloc::NodeAlloc;
+#[cfg(not(loom))]
+pub use crate::node_pools::{NodePools, NodePoolsConfig, NodePoolsError, NodePoolsStats, OnNode};
 #[cfg(all(not(loom), feature = "fault-injection"))]
 pub use crate::os::fault;
 #[cfg(not(loom))]

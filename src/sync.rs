@@ -1,5 +1,6 @@
 //! The only door to atomics: `core`'s, or loom's where the lock-free parts are model-checked (`--cfg loom`).
 
+pub(crate) mod first;
 pub(crate) mod lock;
 pub(crate) mod once;
 
@@ -9,7 +10,7 @@ pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering, fence};
 
 /// Declares a constructor that is `const` outside loom, whose atomics cannot be made at compile time.
 macro_rules! const_unless_loom {

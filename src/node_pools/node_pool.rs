@@ -1,0 +1,307 @@
+//! The pool of one node: its regions, behind one lock.
+
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use super::array::Array;
+use super::blocks::GRANULE;
+use super::config::NodePoolsConfig;
+use super::gone::Gone;
+use super::maxima::Maxima;
+use super::region::{Misled, Region};
+use super::stats::{Figures, NodePoolsStats};
+use crate::source::Source;
+use crate::sync::lock::{Guard, Lock};
+use crate::topology::NodeIndex;
+
+/// The pool of a node.
+pub(super) struct NodePool {
+    lock: Lock,
+    inner: UnsafeCell<Inner>,
+    figures: Figures,
+}
+
+// SAFETY: `inner` is touched only by who holds `lock`, through `Held`; it may be any thread, since all it holds may.
+unsafe impl Sync for NodePool {}
+
+/// What the lock guards.
+pub(super) struct Inner {
+    source: Source,
+    config: NodePoolsConfig,
+    /// By address.
+    regions: Array<Region>,
+    /// By the same places: the longest free block of each. None before the first region.
+    room: Option<Maxima>,
+    /// Regions without a live block. There is one at most, but for a moment.
+    empty: usize,
+    gone: Gone,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Request {
+    /// Bytes, a multiple of [`GRANULE`] and not 0.
+    pub(super) size: usize,
+    /// A power of two.
+    pub(super) align: usize,
+    /// Whether all bytes are to be zero.
+    pub(super) zero: bool,
+}
+
+/// A block that is handed out, and whether it is known to be all zero.
+pub(super) struct Handed {
+    pub(super) block: NonNull<u8>,
+    pub(super) is_zero: bool,
+}
+
+/// What a pool knows of a pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// A live block of so many bytes begins there.
+    Live(usize),
+    /// It leads into one of the pool's regions, but no live block begins there.
+    Misled(Misled),
+    /// It leads into none of the regions, but into one that went back to the heap.
+    Gone,
+    /// It never led here, as far as is known.
+    No,
+}
+
+/// Whoever has this holds the pool's lock.
+pub(super) struct Held<'a> {
+    pool: &'a NodePool,
+    _guard: Guard<'a>,
+}
+
+impl NodePool {
+    /// The pool of that node, without a region yet.
+    pub(super) const fn new(node: NodeIndex, config: NodePoolsConfig) -> Self {
+        let source = Source::Node(node);
+        let inner = Inner { source, config, regions: Array::new(source), room: None, empty: 0, gone: Gone::new() };
+        NodePool { lock: Lock::new(), inner: UnsafeCell::new(inner), figures: Figures::new() }
+    }
+
+    /// Waits until the pool is the calling thread's. `None` where it holds it already, in an operation that a signal has
+    /// interrupted: waiting would be for ever.
+    #[inline]
+    pub(super) fn hold(&self) -> Option<Held<'_>> {
+        (!self.lock.is_mine()).then(|| Held { _guard: self.lock.lock(), pool: self })
+    }
+
+    /// The figures: of one moment between two operations, or, where the calling thread is in the middle of one, as far as
+    /// that has come.
+    pub(super) fn stats(&self) -> NodePoolsStats {
+        let _held = self.hold();
+        self.figures.read()
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = Inner;
+
+    #[inline]
+    fn deref(&self) -> &Inner {
+        // SAFETY: the guard excludes all others, and this thread is not inside twice (`hold`).
+        unsafe { &*self.pool.inner.get() }
+    }
+}
+
+impl DerefMut for Held<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Inner {
+        // SAFETY: as above.
+        unsafe { &mut *self.pool.inner.get() }
+    }
+}
+
+impl Held<'_> {
+    /// A block; `None` where the limit or the heap leaves no room for it.
+    #[inline]
+    pub(super) fn allocate(&mut self, request: Request) -> Option<Handed> {
+        let handed = match self.config.is_cut(request.size, request.align) {
+            true => self.cut(request).or_else(|| {
+                self.add_region()?;
+                self.cut(request)
+            }),
+            false => self.add_block(request),
+        };
+        if handed.is_some() {
+            self.pool.figures.count_allocation(request.size);
+            self.note_largest_free();
+        }
+        handed
+    }
+
+    /// Takes the live block of `size` bytes back that begins at that address of that region. Gives a region that is to be
+    /// dropped once the lock is free, since that takes time.
+    #[inline]
+    pub(super) fn free(&mut self, region: usize, address: usize, size: usize) -> Option<Region> {
+        let inner = &mut **self;
+        inner.regions[region].free(address);
+        let gone = if inner.regions[region].is_of_many() {
+            inner.look_at(region);
+            let is_empty = inner.regions[region].is_empty();
+            inner.empty += usize::from(is_empty);
+            (is_empty && inner.empty > 1).then_some(region)
+        } else {
+            Some(region)
+        };
+        let gone = gone.map(|region| self.remove(region));
+        self.pool.figures.count_deallocation(size);
+        self.note_largest_free();
+        gone
+    }
+
+    /// Makes the live block of `old` bytes that begins at that address of that region `new` bytes long without moving it;
+    /// both are multiples of [`GRANULE`]. False where that cannot be.
+    pub(super) fn resize(&mut self, region: usize, address: usize, old: usize, new: usize) -> bool {
+        if !self.regions[region].resize(address, new) {
+            return false;
+        }
+        self.look_at(region);
+        if new > old {
+            self.pool.figures.count_growth(new - old);
+        } else {
+            self.pool.figures.count_shrinking(old - new);
+        }
+        self.note_largest_free();
+        true
+    }
+
+    /// Takes the empty region out, if there is one.
+    pub(super) fn take_empty(&mut self) -> Option<Region> {
+        let region = (self.empty > 0).then(|| self.regions.iter().position(Region::is_empty))??;
+        let region = self.remove(region);
+        self.note_largest_free();
+        Some(region)
+    }
+
+    /// A block of the first region that has room for it.
+    #[inline]
+    fn cut(&mut self, request: Request) -> Option<Handed> {
+        let inner = &mut **self;
+        let least = u32::try_from(request.size / GRANULE).ok()?;
+        let mut from = 0;
+        loop {
+            let place = inner.room.as_ref()?.first(from, least)?;
+            let region = &mut inner.regions[place];
+            let was_empty = region.is_empty();
+            if let Some(block) = region.allocate(request.size, request.align) {
+                inner.empty -= usize::from(was_empty);
+                inner.look_at(place);
+                return Some(Handed { block, is_zero: false });
+            }
+            from = place + 1;
+        }
+    }
+
+    /// Obtains a region to cut blocks from.
+    #[cold]
+    fn add_region(&mut self) -> Option<()> {
+        let (size, align) = (self.config.region_size(), self.config.region_align());
+        self.add(size, |source| Region::of_many(source, size, align))?;
+        self.empty += 1;
+        Some(())
+    }
+
+    /// A block with a region of its own.
+    #[cold]
+    fn add_block(&mut self, request: Request) -> Option<Handed> {
+        let Request { size, align, zero } = request;
+        let block = self.add(size, |source| Region::of_one(source, size, align, zero))?;
+        Some(Handed { block, is_zero: zero })
+    }
+
+    /// Puts a region of `size` bytes where it belongs, which `obtain` obtains; gives its start. Where the limit or the heap
+    /// leaves no room, the empty region is given back first, if there is one.
+    fn add(&mut self, size: usize, obtain: impl Fn(Source) -> Option<Region>) -> Option<NonNull<u8>> {
+        let reserved =
+            |held: &Self| held.pool.figures.reserved().checked_add(size).filter(|sum| *sum <= held.config.most());
+        if reserved(self).is_none() {
+            drop(self.take_empty());
+            reserved(self)?;
+        }
+        self.regions.make_room()?;
+        self.make_room_for_maxima()?;
+        let source = self.source;
+        let region = obtain(source).or_else(|| {
+            // What this pool keeps may be what there is no room for beside.
+            drop(self.take_empty()?);
+            obtain(source)
+        })?;
+        let (start, end, whole) = (region.start(), region.end(), region.whole());
+        let place = self.regions.partition_point(|other| other.start() < start);
+        self.gone.forget(start, end);
+        let is_last = place == self.regions.len();
+        self.regions.insert(place, region).ok()?;
+        if is_last {
+            self.look_at(place)
+        } else {
+            self.look_from(place)
+        }
+        let reserved = self.pool.figures.reserved() + size;
+        self.pool.figures.note_regions(self.regions.len(), reserved);
+        Some(whole)
+    }
+
+    /// Takes a region out.
+    #[cold]
+    fn remove(&mut self, place: usize) -> Region {
+        let region = self.regions.remove(place);
+        self.gone.remember(region.start(), region.end());
+        self.empty -= usize::from(region.is_empty());
+        self.look_from(place);
+        let reserved = self.pool.figures.reserved() - region.size();
+        self.pool.figures.note_regions(self.regions.len(), reserved);
+        region
+    }
+
+    #[inline]
+    fn note_largest_free(&self) {
+        let longest = self.room.as_ref().map_or(0, Maxima::largest);
+        self.pool.figures.note_largest_free(longest as usize * GRANULE);
+    }
+}
+
+impl Inner {
+    /// What is known of the pointer with that address, and the region that it leads into.
+    #[inline]
+    pub(super) fn look_up(&self, address: usize) -> (usize, Known) {
+        let place = self.regions.partition_point(|region| region.start() <= address).wrapping_sub(1);
+        let known = match self.regions.get(place).filter(|region| address < region.end()) {
+            Some(region) => region.block_at(address).map_or_else(Known::Misled, Known::Live),
+            None if self.gone.contains(address) => Known::Gone,
+            None => Known::No,
+        };
+        (place, known)
+    }
+
+    /// Writes down the longest free block of the region at that place.
+    #[inline]
+    fn look_at(&mut self, place: usize) {
+        let longest = self.regions[place].longest();
+        if let Some(room) = &mut self.room {
+            room.set(place, longest);
+        }
+    }
+
+    /// Does so for all regions from that place on, where one was put in or taken out.
+    fn look_from(&mut self, place: usize) {
+        (place..self.regions.len()).for_each(|place| self.look_at(place));
+        let end = self.regions.len();
+        if let Some(room) = self.room.as_mut().filter(|room| end < room.length()) {
+            room.set(end, 0);
+        }
+    }
+
+    /// Sees to it that there is room for one region more in `room`.
+    fn make_room_for_maxima(&mut self) -> Option<()> {
+        let wanted = self.regions.len() + 1;
+        if self.room.as_ref().is_none_or(|room| room.length() < wanted) {
+            self.room = Some(Maxima::new(self.source, wanted)?);
+            self.look_from(0);
+        }
+        Some(())
+    }
+}

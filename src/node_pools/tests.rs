@@ -1,0 +1,39 @@
+//! What only the inside can show.
+
+use super::*;
+
+fn bytes(size: usize) -> Layout {
+    Layout::from_size_align(size, 1).expect("a layout can have that size")
+}
+
+#[test]
+fn a_handler_on_top_of_an_operation_is_refused_at_once_and_changes_nothing() {
+    let pools = NodePools::new();
+    let node = placement::home_node().expect("memory is not spread here");
+    let block = pools.allocate_on(bytes(100), node).unwrap();
+    let reentered = NodePoolsError::Reentered { node };
+    let index = topology::machine().find(node).unwrap();
+    let held = pools.made_pool(index).unwrap().hold().unwrap();
+    // What a handler would do on top of whoever holds the pool.
+    assert_eq!(pools.allocate_on(bytes(1), node), Err(reentered));
+    assert_eq!(pools.allocate_zeroed_on(bytes(5 << 20), node), Err(reentered));
+    assert_eq!(pools.node_of(block), Err(reentered));
+    assert_eq!(pools.usable_size(block), Err(reentered));
+    // SAFETY: nothing is freed, and nothing of the block is used.
+    unsafe {
+        assert_eq!(pools.deallocate(block), Err(reentered));
+        assert_eq!(pools.deallocate_from_node(block, node), Err(reentered));
+        assert_eq!(pools.resize_in_place(block, 1), Err(reentered));
+    }
+    assert_eq!(pools.trim(), 0);
+    assert_eq!((pools.stats().allocations, pools.stats().blocks), (1, 1));
+    assert_eq!(pools.stats_on(node).unwrap().bytes, 112);
+    // Other threads wait, and are served.
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| pools.allocate_on(bytes(1), node).is_ok());
+        drop(held);
+        assert!(waits.join().unwrap());
+    });
+    // SAFETY: a live block, that ends here.
+    unsafe { pools.deallocate(block) }.unwrap();
+}
