@@ -27,6 +27,7 @@ guest() {
     run vectors node_vec
     run placement placement --test-threads=1
     run spill-tests spill --test-threads=1
+    run pools-at-home pools_at_home --test-threads=1
 }
 
 checks() {
@@ -56,4 +57,5 @@ checks() {
     lines vectors "a vector on each node lies there" '^node [0-3]: .*; 1954 of 1954 pages lie there' 4 4
     ends placement "tests of placement"
     ends spill-tests "tests of full pools"
+    ends pools-at-home "tests of pools whose blocks other nodes free"
 }

@@ -22,6 +22,7 @@ guest() {
     preloaded interleave HOMING_POLICY=interleave place
     workloads
     run placement placement --test-threads=1
+    run pools-at-home pools_at_home --test-threads=1
     run topology homing topology
 }
 
@@ -42,4 +43,5 @@ checks() {
     quiet "the workloads: nothing is said" churn pairs migrated rebirth table large build
     ends topology "homing topology runs"
     ends placement "tests of placement"
+    ends pools-at-home "tests of pools whose blocks other nodes free"
 }
