@@ -148,4 +148,53 @@ fn a_thread_without_room_for_its_data_has_no_bump_arena_until_there_is_some() {
     })
     .join()
     .unwrap();
+fn node_pools_refuse_and_lose_nothing_whichever_call_is_refused() {
+    let _alone = alone();
+    let node = homing::Topology::read().nodes()[0].id();
+    let layout = |size| std::alloc::Layout::from_size_align(size, 8).unwrap();
+    for kinds in [MAP, COMMIT, PURGE, MAP | COMMIT | PURGE] {
+        for every in 1..=7 {
+            // Each region is a mapping, so that each is a question to the kernel.
+            let pools = homing::NodePools::with(homing::NodePoolsConfig::new().pool_size(4 << 20));
+            fault::inject(kinds, When::Every(every));
+            let mut live = Vec::new();
+            let mut refused = 0;
+            for step in 0..60_usize {
+                let size = [100, 3 << 20, 5 << 20, 40 << 20][step % 4];
+                match pools.allocate_on(layout(size), node) {
+                    Ok(block) => {
+                        // SAFETY: the block is so long.
+                        unsafe { common::pattern::fill(block, size, step as u64) };
+                        live.push((block, size, step as u64));
+                    }
+                    Err(error) => {
+                        assert_eq!(error, homing::NodePoolsError::Full { node, size });
+                        refused += 1;
+                    }
+                }
+                if live.len() > 6 {
+                    let (block, size, seed) = live.swap_remove(step % 6);
+                    // SAFETY: a live block that was filled, and ends here.
+                    unsafe {
+                        assert_eq!(common::pattern::first_difference(block, size, size, seed), None);
+                        pools.deallocate(block).unwrap();
+                    }
+                }
+            }
+            fault::stop();
+            assert_eq!(pools.stats().allocations, 60 - refused);
+            assert_eq!(pools.stats().blocks, live.len());
+            // Nothing is refused any more.
+            let last = pools.allocate_on(layout(5 << 20), node).unwrap();
+            live.push((last, 0, 0));
+            for (block, size, seed) in live {
+                // SAFETY: as above.
+                unsafe {
+                    assert_eq!(common::pattern::first_difference(block, size, size, seed), None);
+                    pools.deallocate(block).unwrap();
+                }
+            }
+            assert_eq!(pools.stats().bytes, 0);
+        }
+    }
 }

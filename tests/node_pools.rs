@@ -4,6 +4,7 @@
 mod common;
 
 use std::alloc::{Layout, System};
+use std::process::Command;
 use std::ptr::NonNull;
 use std::sync::{Barrier, mpsc};
 use std::thread;
@@ -633,4 +634,14 @@ fn errors_say_what_happened_to_what_and_what_to_do() {
     }
     let error = NodePoolsError::from(NodeError::WithoutMemory(node));
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), error.to_string());
+}
+
+#[test]
+fn all_of_it_holds_in_debug_mode_too() {
+    if std::env::var_os("HOMING_DEBUG").is_some() {
+        return;
+    }
+    let output = Command::new(std::env::current_exe().unwrap()).env("HOMING_DEBUG", "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

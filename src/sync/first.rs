@@ -13,8 +13,10 @@ use core::ptr::{self, NonNull};
 use super::{AtomicPtr, Ordering, const_unless_loom};
 
 /// See the module's text.
+#[cfg_attr(loom, allow(dead_code))]
 pub(crate) struct First<T>(AtomicPtr<T>);
 
+#[cfg_attr(loom, allow(dead_code))]
 impl<T> First<T> {
     const_unless_loom! {
         /// Nobody has published one.
