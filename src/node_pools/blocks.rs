@@ -89,16 +89,17 @@ impl Blocks {
     }
 
     /// Writes down the longest free block of those that begin in the same line as that granule.
-    #[inline]
+    #[inline(never)]
     fn look_at_line_of(&mut self, granule: usize) {
         let line = granule / LINE;
         let mut left = self.free[line];
+        let begins = self.begins.word(line);
         let mut longest = 0;
         while left != 0 {
             let block = left.trailing_zeros() as usize;
             left &= left - 1;
             // The bits of what begins behind the block: none for the last bit of a word.
-            let behind = self.begins.word(line) & u64::MAX.checked_shl(block as u32 + 1).unwrap_or(0);
+            let behind = begins & u64::MAX << block << 1;
             let length = match behind {
                 0 => self.end_of(line * LINE + block) - (line * LINE + block),
                 _ => behind.trailing_zeros() as usize - block,
@@ -106,6 +107,17 @@ impl Blocks {
             longest = longest.max(length);
         }
         self.room.set(line, longest as Granules);
+    }
+
+    /// The same, where the free block that begins there ends at `end`. Spares looking for that where no other begins in its
+    /// line.
+    #[inline]
+    fn look_at_line_of_free(&mut self, block: usize, end: usize) {
+        if self.free[block / LINE] == 1 << (block % LINE) {
+            self.room.set(block / LINE, (end - block) as Granules);
+        } else {
+            self.look_at_line_of(block);
+        }
     }
 
     /// Takes a block of `count` granules whose address is a multiple of `align` (a power of two): the lowest that there is.
@@ -143,9 +155,13 @@ impl Blocks {
         } else {
             self.set_free(block, false);
         }
-        self.look_at_line_of(block);
-        if after < end && after / LINE != block / LINE {
-            self.look_at_line_of(after);
+        // What is left behind first: see `Maxima::set`.
+        let is_apart = after / LINE != block / LINE;
+        if after < end && (is_apart || start == block) {
+            self.look_at_line_of_free(after, end);
+        }
+        if is_apart || after == end || start > block {
+            self.look_at_line_of(block);
         }
     }
 
@@ -164,12 +180,11 @@ impl Blocks {
     pub(super) fn free(&mut self, block: usize) {
         debug_assert!(self.begins.contains(block) && !self.is_free(block));
         let end = self.end_of(block);
+        let mut end_of_free = end;
         if end < self.count && self.is_free(end) {
+            end_of_free = self.end_of(end);
             self.begins.remove(end);
             self.set_free(end, false);
-            if end / LINE != block / LINE {
-                self.look_at_line_of(end);
-            }
         }
         let before = block.checked_sub(1).and_then(|granule| self.begins.previous(granule));
         let start = match before.filter(|before| self.is_free(*before)) {
@@ -182,9 +197,10 @@ impl Blocks {
                 block
             }
         };
-        self.look_at_line_of(start);
-        if start / LINE != block / LINE && end / LINE == block / LINE {
-            self.look_at_line_of(block);
+        // What has grown first: see `Maxima::set`.
+        self.look_at_line_of_free(start, end_of_free);
+        if end_of_free > end && end / LINE != start / LINE {
+            self.look_at_line_of(end);
         }
     }
 

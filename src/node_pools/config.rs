@@ -44,7 +44,7 @@ impl NodePoolsConfig {
         self
     }
 
-    /// Bytes that the regions of one node may have together, at most; what is kept about them (a 40th of their size) is not
+    /// Bytes that the regions of one node may have together, at most; what is kept about them (2 to 4 % of their size) is not
     /// counted. No limit if nothing is said. A region that is kept though it is empty is given back before a request is
     /// refused.
     pub const fn limit(mut self, bytes: usize) -> Self {

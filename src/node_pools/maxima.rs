@@ -4,72 +4,81 @@
 use super::array::Array;
 use crate::source::Source;
 
+/// Children of a node.
+const CHILDREN: usize = 4;
+
 /// A row of numbers that are 0 at first.
 pub(super) struct Maxima {
-    /// A binary heap's layout: the root at 1, the children of `n` at `2 n` and `2 n + 1`, the row itself from `leaves` on.
+    /// The root first, the children of `n` from `4 n + 1` on, the row itself from `first_leaf` on.
     nodes: Array<u32>,
-    /// A power of two.
-    leaves: usize,
+    first_leaf: usize,
 }
 
 impl Maxima {
-    /// A row of `length` zeros.
+    /// A row of `length` zeros, or more.
     pub(super) fn new(source: Source, length: usize) -> Option<Self> {
-        let leaves = length.checked_next_power_of_two()?;
-        Some(Maxima { nodes: Array::zeros(source, leaves.checked_mul(2)?)?, leaves })
+        let (mut leaves, mut first_leaf) = (1_usize, 0);
+        while leaves < length {
+            first_leaf += leaves;
+            leaves = leaves.checked_mul(CHILDREN)?;
+        }
+        Some(Maxima { nodes: Array::zeros(source, first_leaf.checked_add(leaves)?)?, first_leaf })
     }
 
     /// How many numbers the row has room for.
     pub(super) fn length(&self) -> usize {
-        self.leaves
+        self.nodes.len() - self.first_leaf
     }
 
     /// The largest of all.
     #[inline]
     pub(super) fn largest(&self) -> u32 {
-        self.nodes[1]
+        self.nodes[0]
     }
 
+    /// Where several numbers change, those that grow are best set before those that shrink: what a large one is in place of
+    /// is then found in few steps.
     #[inline]
     pub(super) fn set(&mut self, place: usize, number: u32) {
-        let mut at = self.leaves + place;
+        let nodes = &mut self.nodes[..];
+        let mut at = self.first_leaf + place;
         let mut number = number;
-        loop {
-            if self.nodes[at] == number {
+        while nodes[at] != number {
+            nodes[at] = number;
+            if at == 0 {
                 return;
             }
-            self.nodes[at] = number;
-            if at == 1 {
-                return;
-            }
-            number = number.max(self.nodes[at ^ 1]);
-            at /= 2;
+            at = (at - 1) / CHILDREN;
+            let children = &nodes[CHILDREN * at + 1..][..CHILDREN];
+            number = children[0].max(children[1]).max(children[2].max(children[3]));
         }
     }
 
     /// The first place that is not before `from` where the number is `least` (not 0) or more.
+    #[inline]
     pub(super) fn first(&self, from: usize, least: u32) -> Option<usize> {
-        if from >= self.leaves {
+        let nodes = &self.nodes[..];
+        let mut at = if from == 0 { 0 } else { self.first_leaf + from };
+        if at >= nodes.len() {
             return None;
         }
-        let mut at = if from == 0 { 1 } else { self.leaves + from };
-        while self.nodes[at] < least {
-            // Up from right children, then to the subtree that follows. All before the root's are right children at the end.
-            while at % 2 == 1 {
-                at /= 2;
-            }
-            if at == 0 {
-                return None;
+        while nodes[at] < least {
+            // Up from last children, then to the subtree that follows.
+            while at % CHILDREN == 0 {
+                if at == 0 {
+                    return None;
+                }
+                at = (at - 1) / CHILDREN;
             }
             at += 1;
         }
-        while at < self.leaves {
-            at *= 2;
-            if self.nodes[at] < least {
+        while at < self.first_leaf {
+            at = CHILDREN * at + 1;
+            while nodes[at] < least {
                 at += 1;
             }
         }
-        Some(at - self.leaves)
+        Some(at - self.first_leaf)
     }
 }
 
