@@ -35,7 +35,7 @@ use crate::placement::{self, NodeError};
 use crate::source::Source;
 use crate::sync::first::First;
 use crate::topology::{self, NodeId, NodeIndex};
-use crate::{node, place, process};
+use crate::{node, place, process, zone};
 use array::Array;
 use node_pool::{Held, Known, NodePool, Request};
 use region::{Misled, block_size};
@@ -471,9 +471,10 @@ fn look_in(node: NodeIndex, pool: &NodePool, address: usize) -> Result<(Known, O
 #[cold]
 fn whose(block: NonNull<u8>) -> NodePoolsError {
     match place::look(block) {
-        Err(FreeError::Foreign) => NodePoolsError::Foreign,
         // Free memory of the heap's: a region that went back long ago, if it was one.
-        Err(FreeError::DoubleFree) => NodePoolsError::DoubleFree,
+        Err(FreeError::DoubleFree) if zone::contains(block.as_ptr().addr()) => NodePoolsError::DoubleFree,
+        // Outside the zone others' memory may follow that of the heap closely, and look like it.
+        Err(FreeError::DoubleFree | FreeError::Foreign) => NodePoolsError::Foreign,
         Ok(_) | Err(_) => NodePoolsError::NotHere,
     }
 }
@@ -483,7 +484,7 @@ fn whose(block: NonNull<u8>) -> NodePoolsError {
 fn node_by_address(address: usize) -> Option<NodeIndex> {
     match topology::machine().count() {
         1 => Some(NodeIndex::FIRST),
-        nodes => crate::zone::node_of(address, nodes),
+        nodes => zone::node_of(address, nodes),
     }
 }
 

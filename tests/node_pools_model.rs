@@ -15,7 +15,8 @@ use proptest::test_runner::{Config, TestRunner};
 #[global_allocator]
 static OWN: System = System;
 
-const CASES: u32 = 1000;
+// The portable twin is slow to find addresses for blocks that are aligned far.
+const CASES: u32 = if cfg!(feature = "portable") { 100 } else { 1000 };
 const GRANULE: usize = 16;
 const REGION: usize = 16 << 10;
 /// Four regions and a half.

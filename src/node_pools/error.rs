@@ -32,7 +32,8 @@ pub enum NodePoolsError {
         /// Bytes in the block.
         size: usize,
     },
-    /// The pointer is not this allocator's: another one's, of the stack, of a static, or made up.
+    /// The pointer is not this allocator's: another one's, of the stack, of a static, made up, or to memory that went back
+    /// to the system.
     Foreign,
     /// The memory is this allocator's, but not of these pools: of others, or of the heap itself.
     NotHere,
@@ -76,7 +77,7 @@ impl fmt::Display for NodePoolsError {
                 "this pointer lies {offset} bytes within a block of {size} bytes; nothing was freed: pass the block's start"
             ),
             NodePoolsError::Foreign => {
-                f.write_str("this pointer was not allocated by homing; give it back to where it came from")
+                f.write_str("this pointer was not allocated by homing, or its memory is gone already; give it back to where it came from")
             }
             NodePoolsError::NotHere => {
                 f.write_str("this pointer leads to memory of homing, but not of these pools; give it back to its owner")
