@@ -37,3 +37,16 @@ fn a_handler_on_top_of_an_operation_is_refused_at_once_and_changes_nothing() {
     // SAFETY: a live block, that ends here.
     unsafe { pools.deallocate(block) }.unwrap();
 }
+
+#[test]
+fn a_block_whose_address_tells_no_node_is_found_in_whichever_pool_it_is_of() {
+    let pools = NodePools::new();
+    let block = pools.allocate(bytes(100)).unwrap();
+    // As where the heap has no zone, and several nodes.
+    let owned = pools.look_elsewhere(block, None, Known::No).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(owned.size, 112);
+    drop(owned);
+    let index = topology::machine().find(pools.node_of(block).unwrap());
+    assert_eq!(pools.look_elsewhere(block, index, Known::Gone).err(), Some(NodePoolsError::DoubleFree));
+    assert_eq!(pools.look_elsewhere(block, index, Known::No).err(), Some(NodePoolsError::NotHere));
+}
