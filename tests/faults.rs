@@ -148,6 +148,9 @@ fn a_thread_without_room_for_its_data_has_no_bump_arena_until_there_is_some() {
     })
     .join()
     .unwrap();
+}
+
+#[test]
 fn node_pools_refuse_and_lose_nothing_whichever_call_is_refused() {
     let _alone = alone();
     let node = homing::Topology::read().nodes()[0].id();
