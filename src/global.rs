@@ -1,5 +1,8 @@
 //! The type to declare as a program's global allocator.
 
+#[cfg(feature = "allocator-api2")]
+mod allocator;
+
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
@@ -19,6 +22,8 @@ use crate::heap::checked::OfLayout;
 /// - *Re-entry*: a thread that comes back in while it is inside (a hook of the C library) is served from a mapping of
 ///   its own.
 /// - *At thread exit* the thread's arena waits for another thread; what the thread frees after that still goes home.
+/// - *Collections*: it is an allocator of the crate `allocator-api2` too (feature `allocator-api2`), whichever allocator the
+///   program declares as its global one.
 ///
 /// ```
 /// use homing::Homing;

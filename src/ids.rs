@@ -18,6 +18,14 @@ macro_rules! ids {
                 self.0.get()
             }
 
+            /// The one that has been given before; none has the number 0.
+            pub(crate) const fn known(number: u64) -> Option<Self> {
+                match NonZeroU64::new(number) {
+                    Some(number) => Some($name(number)),
+                    None => None,
+                }
+            }
+
             /// The next one.
             pub(crate) fn next() -> Self {
                 static LAST: AtomicU64 = AtomicU64::new(0);

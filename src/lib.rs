@@ -17,7 +17,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | face | `global`, `entry`, `placement`, `node_alloc`, `pool`, `bump`, `stats`, `audit`, `hwloc`, `node_pools` |
+//! | face | `global`, `entry`, `placement`, `node_alloc`, `pool`, `bump`, `stats`, `audit`, `hwloc`, `node_pools`, `budget` |
 //! | heap | `heap`, `process`, `debug`, `place` |
 //! | thread | `arena` |
 //! | node | `node` |
@@ -35,6 +35,10 @@ mod arith;
 mod audit;
 #[cfg(not(loom))]
 mod bump;
+mod budget;
+#[cfg(all(test, loom))]
+#[path = "budget/ledger.rs"]
+mod budget_ledger;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
@@ -108,6 +112,7 @@ pub use crate::audit::{Audit, AuditError, audit};
 pub use crate::bump::{Bump, BumpError, BumpMonitor, BumpStats, Checkpoint, CheckpointError, LocalBump};
 #[cfg(not(loom))]
 pub use crate::config::{BumpConfig, BumpOverflow};
+pub use crate::budget::{Budget, BudgetError, BudgetStats, SoftLimit, last_refusal};
 #[cfg(not(loom))]
 pub use crate::config::{Config, Debug, Large, Overflow, Policy, Zero, check_setting};
 #[cfg(not(loom))]
@@ -117,6 +122,7 @@ pub use crate::heap::checked::{try_dealloc, try_free};
 #[cfg(not(loom))]
 pub use crate::ids::BumpId;
 pub use crate::ids::NodePoolsId;
+pub use crate::ids::BudgetId;
 #[cfg(not(loom))]
 pub use crate::misuse::FreeError;
 #[cfg(not(loom))]
