@@ -76,8 +76,7 @@ struct Model {
 impl Model {
     /// What becomes of a request by way of that budget for so many bytes more.
     fn charge(&mut self, by: usize, bytes: usize, is_block: bool) -> Result<(), Refused> {
-        let full =
-            |of: &&usize| self.figures[**of].limit.checked_sub(self.figures[**of].used).is_none_or(|left| bytes > left);
+        let full = |of: &&usize| bytes > self.figures[**of].limit.saturating_sub(self.figures[**of].used);
         let refuser = path(by).iter().find(full).copied();
         let answer = match refuser {
             Some(of) => Err(Refused::By(of)),
