@@ -127,14 +127,16 @@ impl Config {
         }
     }
 
-    /// Bytes that each node's pool obtains when its first thread arrives, and keeps (`HOMING_POOL_SIZE`).
+    /// Bytes that each node's pool obtains when its first thread arrives, and keeps (`HOMING_POOL_SIZE`): no more than there
+    /// are to be had then, by what the machine, the node and the process's control groups have left, less a part of that;
+    /// one line on standard error tells where they are fewer. What it keeps counts against its limit.
     pub const fn pool_size(mut self, bytes: usize) -> Self {
         self.pool_size = bytes;
         self
     }
 
-    /// Bytes that one node's pool may hold at most (`HOMING_POOL_LIMIT`). Memory waiting to be purged is given back
-    /// before a request is refused for it.
+    /// Bytes that one node's pool may hold at most (`HOMING_POOL_LIMIT`); 0: no limit. Memory that is free, also what the pool
+    /// keeps of its size, is given back before a request is refused for it.
     pub const fn pool_limit(mut self, bytes: usize) -> Self {
         self.pool_limit = bytes;
         self
@@ -200,8 +202,8 @@ impl Config {
     }
 
     /// Takes over what the environment says, with one line on standard error for each key or value that is not
-    /// understood. False where there is no environment yet. Ignored altogether in a process with privileges its caller
-    /// lacks (`AT_SECURE`).
+    /// understood. An empty value is as good as none, for any key. False where there is no environment yet. Ignored
+    /// altogether in a process with privileges its caller lacks (`AT_SECURE`).
     pub(crate) fn read_environment(&mut self) -> bool {
         if os::is_secure() {
             return true;
@@ -212,6 +214,9 @@ impl Config {
                 Some(at) => (&rest[..at], &rest[at + 1..]),
                 None => (rest, &rest[rest.len()..]),
             };
+            if value.is_empty() {
+                return;
+            }
             match parse::apply(self, key, value) {
                 Ok(()) => {}
                 Err(parse::Rejection::UnknownKey) => Line::new()
@@ -234,6 +239,10 @@ impl Config {
 
     /// Has the settings agree with each other, with a line on standard error where they did not.
     pub(crate) fn settle(&mut self) {
+        // A pool that may hold nothing would serve nothing: nobody means that.
+        if self.pool_limit == 0 {
+            self.pool_limit = usize::MAX;
+        }
         if self.pool_size > self.pool_limit {
             let line = Line::new().text("HOMING_POOL_SIZE is ").size(self.pool_size);
             line.text(", and HOMING_POOL_LIMIT ")
@@ -275,7 +284,8 @@ pub(crate) fn current() -> &'static Config {
     unsafe { &*CURRENT.0.get() }
 }
 
-/// Whether `key=value` is a setting that the environment may carry as `HOMING_key=value`; the error says what is wrong.
+/// Whether `key=value` is a setting that the environment may carry as `HOMING_key=value`; the error says what is wrong. No
+/// value is wrong for being empty: it leaves the setting as it was.
 pub fn check_setting(key: &str, value: &str) -> Result<(), &'static str> {
     let key = key.strip_prefix("HOMING_").unwrap_or(key);
     match parse::apply(&mut Config::new(), key.as_bytes(), value.as_bytes()) {

@@ -484,20 +484,17 @@ impl Locked {
         counts.spilled.set(counts.spilled.get() + 1);
     }
 
-    /// Whether so many more bytes stay within the pool's limit; memory that waits to go back goes back first.
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        let limit = config::current().pool_limit;
-        if limit == usize::MAX {
-            return true;
-        }
+    /// Bytes in use, and free ones that have not gone back to the kernel.
+    fn held(&self) -> usize {
         let inner = self.inner();
-        let fits = |held: usize| held.checked_add(bytes).is_some_and(|sum| sum <= limit);
-        if fits(self.used().saturating_add(inner.dirty_slots.get() * crate::segment::SLOT + inner.kept_bytes.get())) {
-            return true;
-        }
-        fits(self.used()) && {
-            self.purge_all();
-            true
-        }
+        self.used()
+            .saturating_add(inner.dirty_slots.get() * crate::segment::SLOT)
+            .saturating_add(inner.kept_bytes.get())
+    }
+
+    /// Whether so many more bytes in use stay within the pool's limit. Whoever takes them has
+    /// [`heed_limit`](Self::heed_limit) see to the rest.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        bytes <= config::current().pool_limit.saturating_sub(self.used())
     }
 }

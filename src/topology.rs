@@ -3,8 +3,10 @@
 //! - `sysfs`: the kernel's files about nodes, and how they are read
 //! - `machine`: what the allocator goes by: few facts, in tables, found without allocating
 //! - `description`, `discover`: what people and programs may want to know, public, from the kernel's files
+//! - `available`: what memory there is to be had now
 //! - `hwloc`: the same from hwloc (feature `hwloc`)
 
+mod available;
 mod description;
 mod discover;
 #[cfg(feature = "hwloc")]
@@ -12,6 +14,7 @@ pub(crate) mod hwloc;
 mod machine;
 mod sysfs;
 
+pub(crate) use available::available;
 pub use description::{Access, CpuId, Memory, Missing, Node, Topology};
 #[cfg(feature = "hwloc")]
 pub use hwloc::TopologyError;

@@ -1,5 +1,6 @@
 //! Kernels whose pages are 16 KiB or 64 KiB long, made up: the program runs itself, once for each, with the allocator told
-//! that pages are so long. All it asks of the kernel then are whole pages of that size.
+//! that pages are so long. All it asks of the kernel then are whole pages of that size. Likewise a machine that has little
+//! memory left.
 #![cfg(all(target_os = "linux", not(feature = "portable")))]
 
 mod common;
@@ -56,6 +57,33 @@ fn all_kinds(page: usize) {
     unsafe { entry::free(whole) };
 }
 
+/// A machine that has little memory left is made up: the program runs itself with a pool of that size.
+#[test]
+fn a_pool_larger_than_what_the_machine_has_left_obtains_nearly_that_and_says_so_once() {
+    const LEFT: usize = 96 << 20;
+    const NAME: &str = "a_pool_larger_than_what_the_machine_has_left_obtains_nearly_that_and_says_so_once";
+    if env::var_os("HOMING_POOL_SIZE").is_some() {
+        fault::pretend_memory_of(LEFT);
+        let block = Held::<Direct>::take(100, 8, 1).expect("there is memory for it");
+        eprintln!("dirty={}", homing::stats().dirty);
+        return drop(block);
+    }
+    // A part is left, and the test itself has a few MiB in memory.
+    for (size, least, lines) in [("1024T", 70 << 20, 1), ("91M", 70 << 20, 1), ("64M", 60 << 20, 0)] {
+        let mut program = Command::new(env::current_exe().expect("the program knows itself"));
+        let output = program.args(["--exact", NAME, "--nocapture"]).env("HOMING_POOL_SIZE", size).output();
+        let output = output.expect("the program runs again");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{size}: {err}");
+        let dirty = err.lines().find_map(|line| line.strip_prefix("dirty=")).and_then(|bytes| bytes.parse().ok());
+        let dirty: usize = dirty.expect("the program says it");
+        assert!((least..=LEFT / 16 * 15).contains(&dirty), "of {size}, {dirty} bytes were obtained");
+        let said: Vec<_> = err.lines().filter(|line| line.contains("HOMING_POOL_SIZE is not met")).collect();
+        assert_eq!(said.len(), lines, "{size}: {err}");
+        assert!(said.iter().all(|line| line.contains("MiB of") && line.contains("nearly all")), "{said:?}");
+    }
+}
+
 #[test]
 fn kernels_with_larger_pages_lose_nothing() {
     if let Some(page) = env::var("PAGE").ok().and_then(|page| page.parse().ok()) {
@@ -63,8 +91,9 @@ fn kernels_with_larger_pages_lose_nothing() {
         return all_kinds(page);
     }
     for page in [16 << 10, 64 << 10] {
-        let program = env::current_exe().expect("the program knows itself");
-        let output = Command::new(program).env("PAGE", page.to_string()).output().expect("the program runs again");
+        let mut program = Command::new(env::current_exe().expect("the program knows itself"));
+        program.args(["--exact", "kernels_with_larger_pages_lose_nothing"]).env("PAGE", page.to_string());
+        let output = program.output().expect("the program runs again");
         assert!(output.status.success(), "pages of {page} bytes: {output:?}");
     }
 }

@@ -47,11 +47,13 @@ fn is_time(text: &str) -> bool {
     text == "never" || [("", 1), ("ms", 1), ("s", 1000)].into_iter().any(is_in)
 }
 
-/// Whether the value is one of the key's; `None` where there is no such key.
+/// Whether the value is one of the key's, or empty; `None` where there is no such key.
 fn is_accepted(key: &str, value: &str) -> Option<bool> {
     let one_of = |words: &[&str]| words.contains(&value);
     Some(match key.strip_prefix("HOMING_").unwrap_or(key) {
         "POOL_SIZE" | "POOL_LIMIT" | "BUMP_SIZE" => is_size(value),
+    let is_value = match key.strip_prefix("HOMING_").unwrap_or(key) {
+        "POOL_SIZE" | "POOL_LIMIT" => is_size(value),
         "OVERFLOW" => one_of(&["spill", "fail", "abort"]),
         "ZERO" => one_of(&["off", "alloc", "free"]),
         "POLICY" => {
@@ -69,7 +71,8 @@ fn is_accepted(key: &str, value: &str) -> Option<bool> {
             is_number(process, 1, u32::MAX.into()) && is_number(descriptor, 1, i32::MAX as u128)
         }),
         _ => return None,
-    })
+    };
+    Some(is_value || value.is_empty())
 }
 
 fuzz_target!(|bytes: &[u8]| {

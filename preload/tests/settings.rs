@@ -47,6 +47,9 @@ fn check(among: &[Check], name: &str, probe: support::settings::Probe) {
 checks! {
     pool_size_is_resident_from_the_start
     pool_limit_fails_requests_and_frees_make_room
+    pool_limit_0_is_no_limit
+    pool_limit_holds_what_the_pool_keeps_and_mappings_together
+    an_empty_value_is_as_good_as_none
     overflow_abort_ends_the_process_with_one_line
     overflow_spill_with_one_node_fails_but_does_not_abort
     zero_off_hands_out_old_bytes

@@ -71,6 +71,10 @@ fn probe(operation: &str) {
         "resident" => println!("resident={}", resident()),
         "fill" => fill(),
         "zero" => zero(),
+        "mapping" => {
+            let block = get(32 * MIB);
+            println!("served={} resident={}", u8::from(!std::hint::black_box(block).is_null()), resident());
+        }
         "purge-small" => purge(1024),
         "purge-runs" => purge(MIB),
         "purge-mappings" => purge(8 * MIB),

@@ -33,8 +33,16 @@ const DEBUG: &str = "0, 1 or leaks";
 const STATS: &str = "off or exit";
 const REPORT: &str = "what the launcher gives it";
 
-/// Takes one setting over: `key` without its prefix.
+/// Takes one setting over: `key` without its prefix. An empty value changes nothing, as in a shell that sets a variable for
+/// one command to nothing.
 pub(super) fn apply(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(), Rejection> {
+    match take(config, key, value) {
+        Err(Rejection::BadValue(_)) if value.is_empty() => Ok(()),
+        answer => answer,
+    }
+}
+
+fn take(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(), Rejection> {
     match key {
         b"POOL_SIZE" => set(&mut config.pool_size, size(value), SIZE),
         b"POOL_LIMIT" => set(&mut config.pool_limit, size(value), SIZE),
@@ -218,7 +226,7 @@ mod tests {
         let mut config = Config::new();
         for (key, value) in [
             ("POOL_SIZE", "lots"),
-            ("OVERFLOW", ""),
+            ("OVERFLOW", " "),
             ("ZERO", "1"),
             ("POLICY", "prefer:x"),
             ("POLICY", "prefer:70000"),
@@ -238,6 +246,18 @@ mod tests {
         }
         assert!(matches!(apply(&mut config, b"POOL_SIZES", b"1"), Err(Rejection::UnknownKey)));
         assert_eq!(config, Config::new());
+    }
+
+    #[test]
+    fn an_empty_value_is_as_good_as_none_for_every_setting() {
+        let names = SETTINGS.split(", ").map(|name| name.strip_prefix("HOMING_").unwrap());
+        let mut config = Config::new().pool_size(5).debug(Debug::Leaks).zero(Zero::Free);
+        let before = config;
+        for key in names.chain(["REPORT"]) {
+            assert!(apply(&mut config, key.as_bytes(), b"").is_ok(), "{key}");
+        }
+        assert!(matches!(apply(&mut config, b"POOL_SIZES", b""), Err(Rejection::UnknownKey)));
+        assert_eq!(config, before);
     }
 
     #[test]

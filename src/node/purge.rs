@@ -5,6 +5,7 @@
 //! its slow path; and since an idle process does neither, no more than a bounded amount may wait at all.
 
 use super::Locked;
+use crate::arith;
 use crate::config;
 use crate::large::Mapping;
 use crate::os;
@@ -58,6 +59,19 @@ impl Locked {
         self.purge_all() | (self.purge_slots(false, 0) > 0)
     }
 
+    /// After more has come into use: gives back of the free memory what is too much for the pool's limit, what the pool was
+    /// to keep among it if need be, before what is in use is written to.
+    pub(crate) fn heed_limit(&self) {
+        let limit = config::current().pool_limit;
+        if limit == usize::MAX || self.held() <= limit {
+            return;
+        }
+        self.purge_all();
+        if self.held() > limit {
+            self.purge_slots(false, arith::align_down(limit.saturating_sub(self.inner().mapped.get()), SLOT));
+        }
+    }
+
     /// Purges free slots, down to so many bytes in use and free that the pool is to keep; gives how many.
     fn purge_slots(&self, only_aged: bool, keep: usize) -> usize {
         let inner = self.inner();
@@ -91,6 +105,7 @@ impl Locked {
             return false;
         }
         inner.mapped.set(mapped);
+        self.heed_limit();
         true
     }
 

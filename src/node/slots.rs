@@ -2,13 +2,18 @@
 
 use core::ptr::NonNull;
 
-use super::{Locked, bind, is_strict, part_of};
+use super::{Locked, bind, is_strict, part_of, spread};
 use crate::config;
 use crate::message::Line;
 use crate::os;
 use crate::segment::{SLOT, SegmentPtr, SlotIndex, USABLE_SLOTS};
 use crate::topology;
 use crate::zone::{self, GRANULE};
+
+/// What is left of the memory that can be had, when a pool obtains its own in advance: one in so many bytes, within bounds.
+const LEFT_PART: usize = 16;
+const LEFT_LEAST: usize = 4 << 20;
+const LEFT_MOST: usize = 1 << 30;
 
 /// Adjacent slots that were taken.
 #[derive(Clone, Copy)]
@@ -93,6 +98,7 @@ impl Locked {
         if segment.free_slots() == 0 {
             self.unlist(segment);
         }
+        self.heed_limit();
         Slots { segment, first: taken.first, used_before: taken.used_before }
     }
 
@@ -219,32 +225,63 @@ impl Locked {
         }
     }
 
-    fn say_not_met(wanted: usize, bytes: usize) {
-        let line = Line::new().text("HOMING_POOL_SIZE is not met: the kernel refuses ").size(wanted * SLOT);
-        line.text(" of ").size(bytes).say();
-    }
-
-    /// Obtains so many bytes from the kernel, to be kept. Says so where they cannot be had.
+    /// Obtains so many bytes from the kernel, to be kept: no more than there are to be had. Says so where they are fewer.
     pub(super) fn obtain(&self, bytes: usize) {
-        let mut wanted = bytes.div_ceil(SLOT);
-        while wanted > 0 {
-            let Some(segment) = self.add_segment() else {
-                return Self::say_not_met(wanted, bytes);
-            };
-            for slot in SlotIndex::all().filter(|slot| segment.slot_is_free(*slot).0).take(wanted) {
-                let start = segment.slot_start(slot);
-                if !self.provide(start, SLOT) {
-                    return Self::say_not_met(wanted, bytes);
-                }
-                for offset in (0..SLOT).step_by(os::page_size()) {
-                    // SAFETY: the slot is committed, free and this pool's; a byte a page is touched, with what it holds.
-                    unsafe { start.add(offset).write_volatile(0) };
-                }
-                segment.mark_dirty(slot, 1);
-                let inner = self.inner();
-                inner.dirty_slots.set(inner.dirty_slots.get() + 1);
-                wanted -= 1;
+        let all = bytes.div_ceil(SLOT).min(config::current().pool_limit / SLOT);
+        // Not more than at the first look, should later ones tell nothing of what was obtained since.
+        let first = self.obtainable() / SLOT;
+        let mut obtained = 0;
+        while obtained < all {
+            // Looked at for each segment anew: other processes may obtain theirs at the same time.
+            let most = (all.min(first) - obtained).min(self.obtainable() / SLOT).min(USABLE_SLOTS);
+            let taken = if most == 0 { 0 } else { self.obtain_slots(most) };
+            obtained += taken;
+            if taken < most || most == 0 {
+                return self.say_not_met(obtained, bytes, most == 0);
             }
         }
+    }
+
+    /// Obtains a segment, and the pages of so many of its slots, if it has so many; gives of how many.
+    fn obtain_slots(&self, count: usize) -> usize {
+        let Some(segment) = self.add_segment() else { return 0 };
+        let mut obtained = 0;
+        for slot in SlotIndex::all().filter(|slot| segment.slot_is_free(*slot).0).take(count) {
+            let start = segment.slot_start(slot);
+            if !self.provide(start, SLOT) {
+                break;
+            }
+            for offset in (0..SLOT).step_by(os::page_size()) {
+                // SAFETY: the slot is committed, free and this pool's; a byte a page is touched, with what it holds.
+                unsafe { start.add(offset).write_volatile(0) };
+            }
+            segment.mark_dirty(slot, 1);
+            let inner = self.inner();
+            inner.dirty_slots.set(inner.dirty_slots.get() + 1);
+            obtained += 1;
+        }
+        obtained
+    }
+
+    /// Bytes that may be obtained in advance: what there is, less a part that is left to the program and to others.
+    fn obtainable(&self) -> usize {
+        let machine = topology::machine();
+        let is_one_of_many = machine.count() > 1 && self.node() != spread();
+        let node = is_one_of_many.then(|| machine.id(self.node()));
+        topology::available(node)
+            .map_or(usize::MAX, |bytes| bytes.saturating_sub((bytes / LEFT_PART).clamp(LEFT_LEAST, LEFT_MOST)))
+    }
+
+    fn say_not_met(&self, obtained: usize, bytes: usize, there_is_no_more: bool) {
+        let line = Line::new().text("HOMING_POOL_SIZE is not met: ").size(obtained.saturating_mul(SLOT)).text(" of ");
+        let line = line.size(bytes).text(" obtained");
+        let machine = topology::machine();
+        let line = match machine.count() {
+            1 => line,
+            _ if self.node() == spread() => line.text(" over all nodes"),
+            _ => line.text(" on node ").number(usize::from(machine.id(self.node()).number())),
+        };
+        let why = if there_is_no_more { "; nearly all the memory is in use" } else { "; the kernel refuses more" };
+        line.text(why).say();
     }
 }

@@ -234,6 +234,35 @@ pub use pages::pretend_pages_of;
 #[cfg(feature = "fault-injection")]
 pub(crate) use pages::pretended_page;
 
+/// A machine with less memory than this one.
+#[cfg(feature = "fault-injection")]
+mod memory {
+    use crate::sync::{AtomicUsize, Ordering};
+
+    static MEMORY: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+    /// Has the machine seem to have so many bytes of memory for this process.
+    pub fn pretend_memory_of(bytes: usize) {
+        MEMORY.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that the machine has for this process, if that is made up.
+    pub(crate) fn pretended_memory() -> Option<usize> {
+        Some(MEMORY.load(Ordering::Relaxed)).filter(|bytes| *bytes != usize::MAX)
+    }
+}
+#[cfg(feature = "fault-injection")]
+pub use memory::pretend_memory_of;
+#[cfg(feature = "fault-injection")]
+pub(crate) use memory::pretended_memory;
+
+/// Bytes that the machine has for this process, made up: never, in a build without the feature.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub(crate) fn pretended_memory() -> Option<usize> {
+    None
+}
+
 /// Bytes in a page that is made up: never, in a build without the feature.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]

@@ -103,18 +103,24 @@ pub(crate) fn kernel_keeps() -> usize {
     kib.saturating_mul(1024)
 }
 
+/// The number that stands after `name`, where that first stands in the text; `None` where none does, or it is too large.
+pub(super) fn number_after(text: &[u8], name: &[u8]) -> Option<usize> {
+    let after = (0..text.len()).find_map(|at| text.get(at..)?.strip_prefix(name))?.trim_ascii_start();
+    let digits = after.iter().position(|byte| !byte.is_ascii_digit()).map_or(Some(after), |end| after.get(..end))?;
+    parse_decimal(digits)
+}
+
+/// A decimal number that fits.
+pub(super) fn parse_decimal(digits: &[u8]) -> Option<usize> {
+    let add = |sum: usize, digit: &u8| sum.checked_mul(10)?.checked_add(usize::from(digit - b'0'));
+    if digits.is_empty() { None } else { digits.iter().try_fold(0_usize, add) }
+}
+
 fn read_memory(source: &impl Source, node: NodeId) -> Option<NodeMemory> {
     let mut buffer = [0_u8; 4096];
     let read = read_of_node(source, usize::from(node.number()), b"/meminfo", &mut buffer)?;
     let text = buffer.get(..read)?;
-    let bytes = |name: &[u8]| {
-        let after = (0..text.len()).find_map(|at| text.get(at..)?.strip_prefix(name))?;
-        let digits = after.iter().skip_while(|byte| **byte == b' ');
-        let kib = digits
-            .take_while(|byte| byte.is_ascii_digit())
-            .try_fold(0_usize, |sum, digit| sum.checked_mul(10)?.checked_add(usize::from(digit - b'0')))?;
-        kib.checked_mul(1024)
-    };
+    let bytes = |name: &[u8]| number_after(text, name)?.checked_mul(1024);
     Some(NodeMemory {
         total: bytes(b" MemTotal:")?,
         free: bytes(b" MemFree:")?.saturating_add(bytes(b" Inactive(file):").unwrap_or(0) / 2),

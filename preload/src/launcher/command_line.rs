@@ -67,7 +67,7 @@ and how far the nodes are from each other (10 is a node's own memory, 20 takes t
 
 Settings (also read from the environment as HOMING_POOL_SIZE and so on; --set wins):
   pool_size=SIZE       what each node's pool obtains at the start and keeps, such as 64M [0]
-  pool_limit=SIZE      what each node's pool may hold at most [no limit]
+  pool_limit=SIZE      what each node's pool may hold at most; 0: no limit [0]
   overflow=WORD        past the limit: spill to the nearest node with room, fail the request,
                        or abort the program [spill]
   zero=WORD            off; alloc: clear each block when it is handed out;

@@ -80,6 +80,13 @@ static void purge(size_t size) {
     printf("before=%ld after=%ld\n", before, resident());
 }
 
+/* A block that is never written to, beside what a pool keeps. */
+static void mapping(void) {
+    static void *volatile block;
+    block = malloc(32 * MIB);
+    printf("served=%d resident=%ld\n", block != NULL, resident());
+}
+
 int main(int count, char **arguments) {
     static char buffer[1 << 16];
     setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
@@ -88,6 +95,7 @@ int main(int count, char **arguments) {
     if (!strcmp(what, "resident")) printf("resident=%ld\n", resident());
     else if (!strcmp(what, "fill")) fill();
     else if (!strcmp(what, "zero")) zero();
+    else if (!strcmp(what, "mapping")) mapping();
     else if (!strcmp(what, "purge-small")) purge(1024);
     else if (!strcmp(what, "purge-runs")) purge(MIB);
     else if (!strcmp(what, "purge-mappings")) purge(8 * MIB);

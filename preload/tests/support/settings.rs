@@ -15,6 +15,12 @@ const SIGABRT: i32 = 6;
 pub const CHECKS: &[Check] = &[
     ("pool_size_is_resident_from_the_start", pool_size_is_resident_from_the_start),
     ("pool_limit_fails_requests_and_frees_make_room", pool_limit_fails_requests_and_frees_make_room),
+    ("pool_limit_0_is_no_limit", pool_limit_0_is_no_limit),
+    (
+        "pool_limit_holds_what_the_pool_keeps_and_mappings_together",
+        pool_limit_holds_what_the_pool_keeps_and_mappings_together,
+    ),
+    ("an_empty_value_is_as_good_as_none", an_empty_value_is_as_good_as_none),
     ("overflow_abort_ends_the_process_with_one_line", overflow_abort_ends_the_process_with_one_line),
     ("overflow_spill_with_one_node_fails_but_does_not_abort", overflow_spill_with_one_node_fails_but_does_not_abort),
     ("zero_off_hands_out_old_bytes", zero_off_hands_out_old_bytes),
@@ -49,6 +55,36 @@ fn pool_limit_fails_requests_and_frees_make_room(probe: Probe) {
     assert_eq!(limited.number("again"), 1, "a freed block makes room: {limited:?}");
     assert_eq!(limited.number("large"), 0, "a mapping counts, too: {limited:?}");
     assert_eq!(limited.number("large_again"), 1, "and is served when there is room: {limited:?}");
+}
+
+fn pool_limit_0_is_no_limit(probe: Probe) {
+    for overflow in ["spill", "fail", "abort"] {
+        let free = probe("fill", &[("HOMING_POOL_LIMIT", "0"), ("HOMING_OVERFLOW", overflow)]).silent();
+        assert_eq!((free.number("blocks"), free.number("large")), (128, 1), "{free:?}");
+    }
+    let said = probe("nothing", &[("HOMING_POOL_LIMIT", "0K"), ("HOMING_POOL_SIZE", "1M"), ("HOMING_VERBOSE", "1")]);
+    assert!(said.only_line().contains("limit none"), "{said:?}");
+}
+
+fn pool_limit_holds_what_the_pool_keeps_and_mappings_together(probe: Probe) {
+    let settings = [("HOMING_POOL_SIZE", "40M"), ("HOMING_POOL_LIMIT", "48M"), ("HOMING_OVERFLOW", "fail")];
+    let plain = probe("mapping", &[]).silent();
+    let kept = probe("mapping", &settings[..1]).silent();
+    let limited = probe("mapping", &settings).silent();
+    assert_eq!([&plain, &kept, &limited].map(|outcome| outcome.number("served")), [1; 3], "{limited:?}");
+    let more = |outcome: &Outcome| outcome.number("resident") - plain.number("resident");
+    assert!(more(&kept) > 36 * MIB, "the pool keeps what it has obtained: {kept:?}");
+    // The mapping is 32 MiB: what the pool keeps beside it is at most the rest.
+    assert!((12 * MIB..=17 * MIB).contains(&more(&limited)), "{limited:?}, without settings {plain:?}");
+}
+
+fn an_empty_value_is_as_good_as_none(probe: Probe) {
+    let names =
+        ["POOL_SIZE", "POOL_LIMIT", "OVERFLOW", "ZERO", "POLICY", "LARGE", "PURGE_DELAY", "DEBUG", "STATS", "VERBOSE"];
+    let names = names.map(|name| format!("HOMING_{name}"));
+    let settings: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
+    probe("nothing", &settings).silent();
+    assert_eq!(probe("fill", &settings).silent().number("blocks"), 128);
 }
 
 fn overflow_abort_ends_the_process_with_one_line(probe: Probe) {
@@ -145,6 +181,7 @@ fn policy_of_a_missing_node_is_one_line(probe: Probe) {
 }
 
 fn an_unknown_key_is_one_line(probe: Probe) {
+    probe("resident", &[("HOMING_POOL_SIZES", "")]).silent();
     let warned = probe("resident", &[("HOMING_POOL_SIZES", "64M")]).succeeded();
     let line = warned.only_line();
     assert!(line.contains("HOMING_POOL_SIZES") && line.contains("HOMING_PURGE_DELAY"), "{line}");
