@@ -441,30 +441,86 @@ fn the_soft_limits_callback_may_allocate_and_free_here_and_is_not_called_for_tha
 #[test]
 fn crossings_by_many_threads_are_each_told_and_never_two_at_once() {
     const THREADS: usize = 4;
-    const ROUNDS: usize = 500;
-    let (calls, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let budget = Budget::new("crossed", usize::MAX, Homing::new()).with_soft_limit(100, |_: &SoftLimit| {
-        assert_eq!(inside.fetch_add(1, SeqCst), 0, "two threads call at once");
-        calls.fetch_add(1, SeqCst);
-        thread::yield_now();
-        inside.fetch_sub(1, SeqCst);
-    });
+    const ROUNDS: usize = 2000;
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    static CALLERS: AtomicUsize = AtomicUsize::new(0);
+    static SPARE: Mutex<std::vec::Vec<usize>> = Mutex::new(std::vec::Vec::new());
+    static BUDGET: Budget<Homing> =
+        Budget::new("crossed", usize::MAX, Homing::new()).with_soft_limit(100, |_: &SoftLimit| {
+            assert_eq!(CALLERS.fetch_add(1, SeqCst), 0, "two threads call at once");
+            CALLS.fetch_add(1, SeqCst);
+            give_up_spare();
+            thread::yield_now();
+            CALLERS.fetch_sub(1, SeqCst);
+        });
+
+    fn give_up_spare() {
+        for address in std::mem::take(&mut *SPARE.lock().unwrap()) {
+            let block = NonNull::new(std::ptr::with_exposed_provenance_mut::<u8>(address)).unwrap();
+            // SAFETY: blocks are put there for this, each once.
+            unsafe { BUDGET.deallocate(block, bytes(60)) };
+        }
+    }
+
+    // Every second block goes over the limit, and a call makes room for others to do so while it is not over yet.
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
-                    let block = budget.try_allocate(bytes(101)).unwrap();
-                    free(&budget, block, bytes(101));
+                    let block = BUDGET.try_allocate(bytes(60)).unwrap();
+                    SPARE.lock().unwrap().push(block.cast::<u8>().as_ptr().expose_provenance());
                 }
             });
         }
     });
-    let calls = calls.load(SeqCst);
-    assert!((1..=THREADS * ROUNDS).contains(&calls), "{calls} calls");
-    // None was lost to another: the next crossing is told at once.
-    let block = budget.try_allocate(bytes(101)).unwrap();
-    free(&budget, block, bytes(101));
-    assert_eq!(inside.load(SeqCst), 0);
+    let calls = CALLS.load(SeqCst);
+    assert!((2..=THREADS * ROUNDS).contains(&calls), "{calls} calls");
+    // No thread is left with calls to make: the next crossing is told at once.
+    give_up_spare();
+    assert_eq!(BUDGET.used(), 0);
+    free(&&BUDGET, BUDGET.try_allocate(bytes(101)).unwrap(), bytes(101));
+    assert_eq!(CALLS.load(SeqCst), calls + 1);
+}
+
+#[test]
+fn bytes_are_left_again_only_once_the_allocator_inside_has_them_back() {
+    static SEEN: Mutex<Option<(usize, usize)>> = Mutex::new(None);
+    static BUDGET: Budget<Looks> = Budget::new("looked at", 1000, Looks);
+    struct Looks;
+
+    // SAFETY: passes on to `Homing`.
+    unsafe impl Allocator for Looks {
+        fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+            Homing::new().allocate(layout)
+        }
+
+        unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
+            *SEEN.lock().unwrap() = Some((BUDGET.used(), BUDGET.remaining()));
+            // SAFETY: the caller's promise.
+            unsafe { Homing::new().deallocate(block, layout) };
+        }
+    }
+
+    // SAFETY: passes on to `Homing`.
+    unsafe impl GlobalAlloc for Looks {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the caller's promise.
+            unsafe { Homing::new().alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+            *SEEN.lock().unwrap() = Some((BUDGET.used(), BUDGET.remaining()));
+            // SAFETY: the caller's promise.
+            unsafe { Homing::new().dealloc(block, layout) };
+        }
+    }
+
+    free(&&BUDGET, BUDGET.try_allocate(bytes(300)).unwrap(), bytes(300));
+    assert_eq!(SEEN.lock().unwrap().take(), Some((0, 700)));
+    // SAFETY: the size is not 0, and the block is given back once.
+    unsafe { BUDGET.dealloc(BUDGET.alloc(bytes(400)), bytes(400)) };
+    assert_eq!(SEEN.lock().unwrap().take(), Some((0, 600)));
+    assert_eq!(BUDGET.remaining(), 1000);
 }
 
 #[test]
