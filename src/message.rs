@@ -1,5 +1,7 @@
 //! What the allocator has to say to people: single lines on standard error, made on the stack.
 
+use core::fmt;
+
 use crate::os;
 
 /// A line in the making. What does not fit is cut off.
@@ -40,6 +42,12 @@ impl Line {
     /// Adds a number.
     pub(crate) fn number(self, number: usize) -> Self {
         self.digits::<10>(number)
+    }
+
+    /// Adds a number of things: one `thing`, or several `things`.
+    pub(crate) fn count(self, number: usize, thing: &str) -> Self {
+        let line = self.number(number).text(" ").text(thing);
+        if number == 1 { line } else { line.text("s") }
     }
 
     /// Adds an address.
@@ -95,6 +103,15 @@ impl Line {
     }
 }
 
+/// A number of bytes, in words: for errors, which are not lines.
+pub(crate) struct Bytes(pub(crate) usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, if self.0 == 1 { "byte" } else { "bytes" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +133,16 @@ mod tests {
         ] {
             assert_eq!(text_of(&Line::empty().size(bytes)), text);
         }
+    }
+
+    #[test]
+    fn one_thing_is_not_told_as_several() {
+        assert_eq!(text_of(&Line::empty().count(1, "block")), "1 block");
+        for number in [0, 2, 11, 21, usize::MAX] {
+            assert_eq!(text_of(&Line::empty().count(number, "byte")), format!("{number} bytes"));
+            assert_eq!(Bytes(number).to_string(), format!("{number} bytes"));
+        }
+        assert_eq!(Bytes(1).to_string(), "1 byte");
     }
 
     #[test]

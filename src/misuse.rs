@@ -7,7 +7,7 @@
 use core::fmt;
 
 use crate::large::Mapping;
-use crate::message::Line;
+use crate::message::{Bytes, Line};
 use crate::os;
 use crate::segment::{Owner, SegmentPtr, SlotIndex};
 use crate::slab::{Block, Slab};
@@ -78,32 +78,32 @@ impl FreeError {
             FreeError::DoubleFree => write(Part::Text("this block was freed already, or never handed out")),
             FreeError::Interior { offset, size } => {
                 write(Part::Text("this pointer lies "));
-                write(Part::Number(offset));
-                write(Part::Text(" bytes within a block of "));
-                write(Part::Number(size));
-                write(Part::Text(" bytes, not at its start"));
+                write(Part::Bytes(offset));
+                write(Part::Text(" within a block of "));
+                write(Part::Bytes(size));
+                write(Part::Text(", not at its start"));
             }
             FreeError::WrongSize { said, actual } => {
                 write(Part::Text("said to be "));
-                write(Part::Number(said));
-                write(Part::Text(" bytes long, but this block has "));
+                write(Part::Bytes(said));
+                write(Part::Text(" long, but this block has "));
                 write(Part::Number(actual));
             }
             FreeError::WrongAlign { said, actual } => {
                 write(Part::Text("said to be aligned to "));
-                write(Part::Number(said));
-                write(Part::Text(" bytes, but this block is aligned to "));
+                write(Part::Bytes(said));
+                write(Part::Text(", but this block is aligned to "));
                 write(Part::Number(actual));
             }
             FreeError::Underrun { before } => {
                 write(Part::Text("memory before this block was written over, "));
-                write(Part::Number(before));
-                write(Part::Text(" bytes from its start"));
+                write(Part::Bytes(before));
+                write(Part::Text(" from its start"));
             }
             FreeError::Overrun { behind } => {
                 write(Part::Text("memory behind this block was written over, "));
-                write(Part::Number(behind));
-                write(Part::Text(" bytes from its last"));
+                write(Part::Bytes(behind));
+                write(Part::Text(" from its last"));
             }
         }
     }
@@ -115,6 +115,7 @@ impl FreeError {
             line = line.take().map(|line| match part {
                 Part::Text(text) => line.text(text),
                 Part::Number(number) => line.number(number),
+                Part::Bytes(number) => line.count(number, "byte"),
             });
         });
         line.unwrap_or_else(Line::new).text(" (").text(self.name()).text(")")
@@ -125,6 +126,7 @@ impl FreeError {
 enum Part {
     Text(&'static str),
     Number(usize),
+    Bytes(usize),
 }
 
 impl fmt::Display for FreeError {
@@ -135,6 +137,7 @@ impl fmt::Display for FreeError {
             result = result.and_then(|()| match part {
                 Part::Text(text) => f.write_str(text),
                 Part::Number(number) => write!(f, "{number}"),
+                Part::Bytes(number) => write!(f, "{}", Bytes(number)),
             });
         });
         result

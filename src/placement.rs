@@ -6,6 +6,7 @@ use core::ptr::NonNull;
 
 use crate::config::Config;
 use crate::heap::checked::OfLayout;
+use crate::message::Bytes;
 use crate::topology::{self, NodeId, NodeIndex};
 use crate::{heap, node, os, process};
 
@@ -55,7 +56,8 @@ impl fmt::Display for NodeError {
                 number(node)
             ),
             NodeError::Full { node, size } => {
-                write!(f, "node {} has no memory for {size} bytes; free some there, or ask another node", number(node))
+                let size = Bytes(*size);
+                write!(f, "node {} has no memory for {size}; free some there, or ask another node", number(node))
             }
             NodeError::WrongNode { said, actual } => {
                 write!(f, "this block lies on node {}, not on node {}; nothing was freed", number(actual), number(said))

@@ -98,7 +98,7 @@ fn write_summary(descriptor: i32) {
         let line = line.size(figures.dirty).text(" free, ").size(figures.purged as usize).text(" gone back");
         let line = match figures.spilled {
             0 => line,
-            spilled => line.text(", ").number(spilled as usize).text(" requests spilled"),
+            spilled => line.text(", ").count(spilled as usize, "request").text(" spilled"),
         };
         line.say_to(descriptor);
     });

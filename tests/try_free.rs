@@ -323,6 +323,12 @@ fn each_error_says_in_a_sentence_what_is_wrong() {
             "wrong alignment: ",
             "aligned to 8 bytes, but this block is aligned to 64",
         ),
+        (FreeError::Underrun { before: 1 }, "underrun: ", "was written over, 1 byte from its start"),
+        (
+            FreeError::Interior { offset: 1, size: 8 },
+            "interior pointer: ",
+            "lies 1 byte within a block of 8 bytes, not",
+        ),
         (FreeError::Underrun { before: 3 }, "underrun: ", "before this block was written over, 3 bytes from its start"),
         (FreeError::Overrun { behind: 4 }, "overrun: ", "behind this block was written over, 4 bytes from its last"),
     ];

@@ -70,7 +70,6 @@ fn a_wrong_command_line_is_one_reason_and_2() {
         (&["run", "--set", "pool_sizes=64M", "true"], "no such setting"),
         (&["run", "--set", "pool_size=lots", "true"], "wants a size"),
         (&["run", "--set", "HOMING_OVERFLOW=explode", "true"], "spill, fail or abort"),
-        (&["run", "--set", "zero=", "true"], "off, alloc or free"),
         (&["run", "--set", "=1", "true"], "no such setting"),
         (&["run", "--set", "report=1:2", "true"], "--report"),
         (&["run", "--report=yes", "true"], "--report"),
@@ -104,6 +103,16 @@ fn keys_are_taken_in_either_case_with_and_without_prefix_and_the_last_wins() {
     }
     let outcome = run(homing_run(["--set=zero=alloc", "--set=zero=free"]).arg(&shows)).silent();
     assert!(outcome.out.lines().any(|line| line == "HOMING_ZERO=free"), "{outcome:?}");
+}
+
+#[test]
+fn a_setting_without_a_value_takes_the_environments_away() {
+    let mut command = homing_run(["--set", "zero=", "--set", "debug="]);
+    let outcome = run(command.arg(shows()).env("HOMING_ZERO", "free").env("HOMING_DEBUG", "1")).silent();
+    assert!(
+        ["HOMING_ZERO=", "HOMING_DEBUG="].iter().all(|line| outcome.out.lines().any(|other| other == *line)),
+        "{outcome:?}"
+    );
 }
 
 #[test]

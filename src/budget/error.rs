@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::fmt;
 
 use crate::ids::BudgetId;
+use crate::message::Bytes;
 
 /// Why a request through a [`Budget`](crate::Budget) is refused.
 ///
@@ -71,15 +72,6 @@ impl BudgetError {
         let (BudgetError::Exceeded { asker, .. } | BudgetError::Inner { asker, .. }) = &mut self;
         *asker = Some(name);
         self
-    }
-}
-
-/// A number of bytes, in words.
-struct Bytes(usize);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.0, if self.0 == 1 { "byte" } else { "bytes" })
     }
 }
 

@@ -133,7 +133,7 @@ fn tell() {
             });
             places += 1;
             let line =
-                Line::new().text("leak of ").size(alike_bytes).text(" in ").number(alike).text(" blocks, one at ");
+                Line::new().text("leak of ").size(alike_bytes).text(" in ").count(alike, "block").text(", one at ");
             line.address(leak.user().as_ptr() as usize).say();
             report::say_history(leak);
         } else {
@@ -143,6 +143,6 @@ fn tell() {
         bytes += alike_bytes;
     });
     if blocks > 0 {
-        Line::new().text("leaks: ").size(bytes).text(" in ").number(blocks).text(" blocks in all").say();
+        Line::new().text("leaks: ").size(bytes).text(" in ").count(blocks, "block").text(" in all").say();
     }
 }

@@ -46,10 +46,10 @@ pub(super) fn fatal(finding: Finding, watched: Watched) -> ! {
     let line = Line::new().text("block ").address(address).text(": ");
     let line = match finding {
         Finding::Underrun { before } => {
-            line.text("memory before it was written over, ").number(before).text(" bytes from its start (underrun)")
+            line.text("memory before it was written over, ").count(before, "byte").text(" from its start (underrun)")
         }
         Finding::Overrun { behind } => {
-            line.text("memory behind it was written over, ").number(behind).text(" bytes from its last (overrun)")
+            line.text("memory behind it was written over, ").count(behind, "byte").text(" from its last (overrun)")
         }
         Finding::WrittenAfterFree { at } => {
             line.text("its byte at ").number(at).text(" was written after it was freed (write after free)")
@@ -68,7 +68,7 @@ fn describe(line: Line, address: usize, watched: Option<Watched>) -> Line {
     match watched {
         Some(watched) => {
             let line = line.text("; block ").address(watched.user().as_ptr() as usize);
-            let line = line.text(" of ").number(watched.size()).text(" bytes aligned to ").number(watched.align());
+            let line = line.text(" of ").count(watched.size(), "byte").text(" aligned to ").number(watched.align());
             misuse::about(line, watched.raw().as_ptr() as usize)
         }
         None => misuse::about(line, address),
