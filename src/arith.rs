@@ -18,10 +18,40 @@ pub(crate) const fn align_down(n: usize, align: usize) -> usize {
     n & !(align - 1)
 }
 
+/// The sum of sizes, or of an address and sizes; `None` where it would wrap.
+#[inline(always)]
+pub(crate) const fn sum<const N: usize>(parts: [usize; N]) -> Option<usize> {
+    let mut sum = 0_usize;
+    let mut part = 0;
+    while part < N {
+        match sum.checked_add(parts[part]) {
+            Some(more) => sum = more,
+            None => return None,
+        }
+        part += 1;
+    }
+    Some(sum)
+}
+
+/// A number so many times; `None` where it would wrap.
+#[inline(always)]
+pub(crate) const fn times(number: usize, factor: usize) -> Option<usize> {
+    number.checked_mul(factor)
+}
+
+/// The number that decimal digits make; `None` where there are none, or something else, or it would wrap.
+pub(crate) fn decimal(digits: &[u8]) -> Option<usize> {
+    let add = |number: usize, digit: &u8| match digit {
+        b'0'..=b'9' => sum([times(number, 10)?, usize::from(*digit - b'0')]),
+        _ => None,
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
+}
+
 /// The bytes of `count` objects of `size` bytes each; `None` for more than one object may have.
 #[inline(always)]
 pub(crate) const fn array(size: usize, count: usize) -> Option<usize> {
-    match size.checked_mul(count) {
+    match times(size, count) {
         Some(bytes) if bytes <= MAX_SIZE => Some(bytes),
         _ => None,
     }
@@ -79,6 +109,29 @@ mod tests {
         assert_eq!(array(8, usize::MAX / 8 + 1), None);
         assert_eq!(array(1, MAX_SIZE), Some(MAX_SIZE));
         assert_eq!(array(1, MAX_SIZE + 1), None);
+    }
+
+    #[test]
+    fn sums_and_products_agree_with_numbers_that_cannot_wrap() {
+        let fits = |number: u128| usize::try_from(number).ok();
+        for (one, other) in awkward().into_iter().flat_map(|one| awkward().into_iter().map(move |other| (one, other))) {
+            assert_eq!(times(one, other), fits(one as u128 * other as u128), "{one:#x} {other:#x}");
+            for third in [0, 1, usize::MAX / 2, usize::MAX] {
+                let right = fits(one as u128 + other as u128 + third as u128);
+                assert_eq!(sum([one, other, third]), right, "{one:#x} {other:#x} {third:#x}");
+            }
+        }
+        assert_eq!((sum([]), sum([7])), (Some(0), Some(7)));
+    }
+
+    #[test]
+    fn decimal_numbers_that_do_not_fit_or_are_none_are_refused() {
+        for (text, number) in [("0", 0), ("007", 7), ("18446744073709551615", usize::MAX)] {
+            assert_eq!(decimal(text.as_bytes()), Some(number), "{text}");
+        }
+        for text in ["", " 1", "1 ", "-1", "1a", "/", ":", "18446744073709551616", "99999999999999999999999"] {
+            assert_eq!(decimal(text.as_bytes()), None, "{text}");
+        }
     }
 
     /// Addresses and sizes about everything that could be wrong: both ends of the address space, and powers of two.

@@ -9,7 +9,7 @@ use core::ptr::{self, NonNull};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::arena::tls;
-use crate::arith::{MAX_SIZE, align_up};
+use crate::arith::{MAX_SIZE, align_up, array};
 use crate::config::Config;
 use crate::heap::checked::{OfAlign, OfLayout, OfSize};
 use crate::size_class::ClassId;
@@ -97,7 +97,7 @@ pub unsafe fn free_aligned_sized(block: *mut u8, align: usize, size: usize) {
 /// `calloc(3)`.
 #[inline]
 pub fn calloc(count: usize, size: usize) -> *mut u8 {
-    match count.checked_mul(size) {
+    match array(size, count) {
         Some(bytes) => or_enomem(heap::allocate_zeroed(bytes, ALIGN, &DEFAULTS)),
         None => or_enomem(ptr::null_mut()),
     }

@@ -8,7 +8,7 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
-use crate::arith::align_up;
+use crate::arith::{align_up, sum};
 use crate::hardened;
 use crate::os::{self, Moved};
 use crate::segment::{HEADER_WORD, OWNERS, OwnerWord, SegmentPtr, SlotIndex};
@@ -61,7 +61,7 @@ impl Mapping {
         // The block begins after the page of the header, or at its alignment.
         let offset = align_up(OWNERS + page, align)?;
         // Hardened, an inaccessible page follows.
-        let total = offset.checked_add(length)?.checked_add(if hardened::ON { page } else { 0 })?;
+        let total = sum([offset, length, if hardened::ON { page } else { 0 }])?;
         let range = match node {
             Some(_) => zone::allocate(part, nodes, total)?,
             None => zone::allocate_outlier(total)?,
@@ -232,7 +232,7 @@ impl Mapping {
         }
         let before = self.block().as_ptr() as usize - header.start.get().as_ptr() as usize;
         let behind = if hardened::ON { os::page_size() } else { 0 };
-        let Some(end) = before.checked_add(length).and_then(|end| end.checked_add(behind)) else { return false };
+        let Some(end) = sum([before, length, behind]) else { return false };
         let reserved = header.reserved.get();
         if end > reserved {
             let Some(wanted) = align_up(end, GRANULE) else { return false };

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use crate::arith::{align_down, align_up};
+use crate::arith::{align_down, align_up, sum};
 use crate::os;
 use crate::sync::lock::Lock;
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
@@ -428,7 +428,7 @@ pub(crate) fn extend(range: &Range, more: usize) -> bool {
     let first = granule_of(range.start) + range.size / GRANULE;
     let (part, first_of_part) = part_of(first - 1);
     let end_of_part = first_of_part + PART.load(Ordering::Relaxed);
-    let Some(end) = first.checked_add(more).filter(|end| *end <= end_of_part) else { return false };
+    let Some(end) = sum([first, more]).filter(|end| *end <= end_of_part) else { return false };
     let _guard = LOCK.lock();
     if (first..end).any(|granule| byte_of(&USED, granule).load(Ordering::Relaxed) & 1 << (granule % 8) != 0) {
         return false;
@@ -484,7 +484,7 @@ pub(crate) fn allocate_far_aligned(
 ) -> Option<(NonNull<u8>, usize, NonNull<u8>)> {
     debug_assert!(align.is_multiple_of(GRANULE) && before <= GRANULE);
     // An aligned start with the block one alignment further on leaves room for what stands before it.
-    let reserved = size.checked_add(align)?;
+    let reserved = sum([size, align])?;
     let start = os::reserve(reserved, align)?;
     // SAFETY: `align` bytes are within what was reserved.
     let block = unsafe { start.add(align) };

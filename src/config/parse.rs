@@ -1,6 +1,8 @@
 //! The words of the environment.
 
 use super::{BumpOverflow, Config, Debug, Large, Overflow, Policy, Zero};
+use super::{Config, Debug, Large, Overflow, Policy, Zero};
+use crate::arith::{decimal, times};
 
 /// The settings' names, as they are told to people.
 pub(crate) const SETTINGS: &str = "HOMING_POOL_SIZE, HOMING_POOL_LIMIT, HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, \
@@ -71,7 +73,7 @@ fn take(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(), Rejection> 
                 b"interleave" => Some(Policy::Interleave),
                 _ => value
                     .strip_prefix(b"prefer:")
-                    .and_then(number)
+                    .and_then(decimal)
                     .and_then(|node| u16::try_from(node).ok())
                     .map(Policy::Prefer),
             };
@@ -149,7 +151,7 @@ fn number(digits: &[u8]) -> Option<usize> {
 /// A number of bytes, with K, M, G or T for powers of 1,024 (also as KiB or KB, in either case).
 fn size(text: &[u8]) -> Option<usize> {
     let digits = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let number = number(&text[..digits])?;
+    let number = decimal(&text[..digits])?;
     let unit = &text[digits..];
     let shift = match unit.first().map(u8::to_ascii_uppercase) {
         None => return Some(number),
@@ -164,7 +166,7 @@ fn size(text: &[u8]) -> Option<usize> {
     if !(rest.is_empty() || rest.eq_ignore_ascii_case(b"b") || rest.eq_ignore_ascii_case(b"ib")) {
         return None;
     }
-    number.checked_mul(1 << shift)
+    times(number, 1 << shift)
 }
 
 /// A time in milliseconds: a plain number, or one with `ms` or `s`; `never` is the greatest.
@@ -177,13 +179,13 @@ fn delay(text: &[u8]) -> Option<u64> {
         (None, Some(digits)) => (digits, 1000),
         (None, None) => (text, 1),
     };
-    number(digits)?.checked_mul(factor).and_then(|ms| u64::try_from(ms).ok())
+    times(decimal(digits)?, factor).and_then(|ms| u64::try_from(ms).ok())
 }
 
 /// `process:descriptor`.
 fn report(text: &[u8]) -> Option<(u32, i32)> {
     let colon = text.iter().position(|byte| *byte == b':')?;
-    Some((u32::try_from(number(&text[..colon])?).ok()?, i32::try_from(number(&text[colon + 1..])?).ok()?))
+    Some((u32::try_from(decimal(&text[..colon])?).ok()?, i32::try_from(decimal(&text[colon + 1..])?).ok()?))
 }
 
 #[cfg(test)]

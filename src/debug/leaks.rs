@@ -9,7 +9,7 @@ use core::cell::Cell;
 
 use super::record::Watched;
 use super::{each_watched, report};
-use crate::arith::align_down;
+use crate::arith::{align_down, align_up};
 use crate::message::Line;
 use crate::sync::{AtomicBool, Ordering};
 use crate::{os, place, zone};
@@ -77,7 +77,7 @@ fn search() {
     let here = buffer.as_ptr() as usize;
     let found = Found(Cell::new(None));
     let has_maps = os::each_writable_mapping(|start, end| {
-        let end = end & !(size_of::<usize>() - 1);
+        let end = align_down(end, size_of::<usize>());
         let mut at = if (start..end).contains(&here) { here + size_of_val(&buffer) } else { start };
         while at < end {
             let (stop, is_own) = stretch(at, end);
@@ -106,7 +106,8 @@ fn search() {
         }
         let (user, size) = (watched.user(), watched.size());
         let first = user.as_ptr() as usize;
-        for offset in (first.next_multiple_of(8) - first..size.saturating_sub(7)).step_by(8) {
+        let before = align_up(first, 8).map_or(0, |word| word - first);
+        for offset in (before..size.saturating_sub(7)).step_by(8) {
             // SAFETY: a word of a live block, at a multiple of its size; whatever stands there is taken for a number.
             found.look_at(unsafe { user.add(offset).cast::<usize>().read_volatile() });
         }

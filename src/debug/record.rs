@@ -14,7 +14,7 @@ use core::ptr::NonNull;
 use super::report::Finding;
 use super::stack::Stack;
 use super::{Said, is_on, leaks};
-use crate::arith::{MAX_SIZE, align_down, align_up};
+use crate::arith::{MAX_SIZE, align_down, align_up, sum};
 use crate::config::{self, Zero};
 use crate::large::Mapping;
 use crate::misuse::FreeError;
@@ -109,8 +109,8 @@ impl Extent {
         // So that the user's block is in the same slot as the heap's, or found by an owner word of its own.
         let (align, shift) = if align < SLOT { (align.max(16), 0) } else { (16, align) };
         let front = align_up(FRONT, align)?;
-        let total = front.checked_add(size)?.checked_add(LEAST_BEHIND)?;
-        (total.checked_add(shift)? <= MAX_SIZE).then_some(Extent { size, total, align, shift })
+        let total = sum([front, size, LEAST_BEHIND])?;
+        (sum([total, shift])? <= MAX_SIZE).then_some(Extent { size, total, align, shift })
     }
 }
 

@@ -100,7 +100,7 @@ impl Locked {
     /// Counts a mapping's bytes as in use, before it is made. False where the pool's limit forbids it.
     pub(crate) fn begin_mapping(&self, bytes: usize) -> bool {
         let inner = self.inner();
-        let Some(mapped) = inner.mapped.get().checked_add(bytes) else { return false };
+        let Some(mapped) = arith::sum([inner.mapped.get(), bytes]) else { return false };
         if !self.has_room_for(bytes) {
             return false;
         }

@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use super::SLOTS;
+use crate::arith::align_up;
 
 const WORDS: usize = SLOTS / 64;
 
@@ -76,7 +77,7 @@ impl Bitmap {
     pub(super) fn lowest_run(&self, count: usize, align: usize) -> Option<usize> {
         let mut from = 0;
         while let Some((first, length)) = self.next_run(from) {
-            let aligned = (first + align - 1) & !(align - 1);
+            let aligned = align_up(first, align)?;
             if aligned + count <= first + length {
                 return Some(aligned);
             }

@@ -4,6 +4,7 @@ use core::ffi::CStr;
 
 use super::NodeId;
 use super::sysfs::{Kernel, Source, memory_of, number_after};
+use crate::arith;
 use crate::os::{self, fault};
 
 /// Bytes that can be had now without anybody being killed for it: on that node, if one is named, of what the machine has
@@ -21,7 +22,7 @@ fn of_machine(source: &impl Source) -> Option<usize> {
     let read = source.read(c"/proc/meminfo", &mut buffer)?;
     let text = buffer.get(..read)?;
     let kib = number_after(text, b"MemAvailable:").or_else(|| number_after(text, b"MemFree:"))?;
-    kib.checked_mul(1024)
+    arith::times(kib, 1024)
 }
 
 /// The files of one kind of control groups.

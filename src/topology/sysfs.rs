@@ -3,6 +3,7 @@
 use core::ffi::CStr;
 
 use super::NodeId;
+use crate::arith;
 use crate::os::{self, MAX_NODES, NodeMask};
 
 /// Where files about the machine are read, so that a program can describe another machine than the one it runs on, and
@@ -98,29 +99,22 @@ pub(crate) fn memory_of(node: NodeId) -> Option<NodeMemory> {
 pub(crate) fn kernel_keeps() -> usize {
     let mut buffer = [0_u8; 32];
     let read = Kernel.read(c"/proc/sys/vm/min_free_kbytes", &mut buffer).unwrap_or(0);
-    let digits = buffer.iter().take(read).take_while(|byte| byte.is_ascii_digit());
-    let kib = digits.fold(0_usize, |sum, digit| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
-    kib.saturating_mul(1024)
+    let kib = buffer.get(..read).and_then(|text| number_after(text, b""));
+    kib.and_then(|kib| arith::times(kib, 1024)).unwrap_or(0)
 }
 
 /// The number that stands after `name`, where that first stands in the text; `None` where none does, or it is too large.
 pub(super) fn number_after(text: &[u8], name: &[u8]) -> Option<usize> {
     let after = (0..text.len()).find_map(|at| text.get(at..)?.strip_prefix(name))?.trim_ascii_start();
     let digits = after.iter().position(|byte| !byte.is_ascii_digit()).map_or(Some(after), |end| after.get(..end))?;
-    parse_decimal(digits)
-}
-
-/// A decimal number that fits.
-pub(super) fn parse_decimal(digits: &[u8]) -> Option<usize> {
-    let add = |sum: usize, digit: &u8| sum.checked_mul(10)?.checked_add(usize::from(digit - b'0'));
-    if digits.is_empty() { None } else { digits.iter().try_fold(0_usize, add) }
+    arith::decimal(digits)
 }
 
 fn read_memory(source: &impl Source, node: NodeId) -> Option<NodeMemory> {
     let mut buffer = [0_u8; 4096];
     let read = read_of_node(source, usize::from(node.number()), b"/meminfo", &mut buffer)?;
     let text = buffer.get(..read)?;
-    let bytes = |name: &[u8]| number_after(text, name)?.checked_mul(1024);
+    let bytes = |name: &[u8]| arith::times(number_after(text, name)?, 1024);
     Some(NodeMemory {
         total: bytes(b" MemTotal:")?,
         free: bytes(b" MemFree:")?.saturating_add(bytes(b" Inactive(file):").unwrap_or(0) / 2),

@@ -3,7 +3,7 @@
 use core::ptr::{self, NonNull};
 
 use super::keeping_errno;
-use crate::arith::align_up;
+use crate::arith::{self, align_up};
 use crate::os::Moved;
 use crate::os::fault::{self, Call};
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
@@ -54,7 +54,7 @@ pub(crate) fn reserve(size: usize, align: usize) -> Option<NonNull<u8>> {
             }
             unmap(hinted, size);
         }
-        let padded = size.checked_add(align)?;
+        let padded = arith::sum([size, align])?;
         let base = map_inaccessible(padded)?;
         let start = base.as_ptr() as usize;
         let head = align_up(start, align)? - start;
@@ -425,12 +425,7 @@ pub(crate) fn resident_bytes() -> usize {
     let mut buffer = [0_u8; 128];
     let read = super::read_file(c"/proc/self/statm", &mut buffer).unwrap_or(0);
     let mut fields = buffer.get(..read).unwrap_or_default().split(|byte| *byte == b' ');
-    let pages = fields.nth(1).map_or(0, |field| {
-        field
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .fold(0_usize, |sum, byte| sum.wrapping_mul(10).wrapping_add(usize::from(byte - b'0')))
-    });
+    let pages = fields.nth(1).and_then(arith::decimal).unwrap_or(0);
     pages * page_size()
 }
 
@@ -440,11 +435,7 @@ pub(crate) fn peak_resident_bytes() -> usize {
     let mut buffer = [0_u8; 2048];
     let read = super::read_file(c"/proc/self/status", &mut buffer).unwrap_or(0);
     let mut lines = buffer.get(..read).unwrap_or(&[]).split(|byte| *byte == b'\n');
-    let digits = lines.find_map(|line| line.strip_prefix(b"VmHWM:")).unwrap_or(&[]);
-    let kib = digits
-        .iter()
-        .skip_while(|byte| !byte.is_ascii_digit())
-        .take_while(|byte| byte.is_ascii_digit())
-        .fold(0_usize, |sum, byte| sum.wrapping_mul(10).wrapping_add(usize::from(byte - b'0')));
-    kib.wrapping_mul(1024)
+    let value = lines.find_map(|line| line.strip_prefix(b"VmHWM:")).unwrap_or(&[]);
+    let kib = value.trim_ascii().strip_suffix(b" kB").and_then(arith::decimal);
+    kib.and_then(|kib| arith::times(kib, 1024)).unwrap_or(0)
 }
