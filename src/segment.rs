@@ -497,26 +497,30 @@ impl SegmentPtr {
         self.header().dirty.set_range(first.get(), count);
     }
 
-    /// Calls `purge` with each run of free dirty slots, those dirty for longest first, while it says to go on; those for
-    /// which it succeeded are clean from then on. `purge` gives how many slots it purged, or `None` to stop.
-    pub(crate) fn purge(self, only_aged: bool, mut purge: impl FnMut(NonNull<u8>, usize) -> Option<bool>) -> usize {
+    /// Calls `purge` with runs of free dirty slots, those dirty for longest first, no more than `most` slots in all; those for
+    /// which it succeeded are clean from then on. Gives how many, and how many of `most` are left.
+    pub(crate) fn purge(
+        self,
+        only_aged: bool,
+        most: usize,
+        mut purge: impl FnMut(NonNull<u8>, usize) -> bool,
+    ) -> (usize, usize) {
         let header = self.header();
-        let mut purged = 0;
+        let (mut purged, mut left) = (0, most);
         for (map, wanted) in [(&header.aged, true), (&header.dirty, !only_aged)] {
             let mut from = FIRST_SLOT;
-            while let Some((first, count)) = map.next_run(from).filter(|_| wanted) {
-                match purge(self.slot_start(SlotIndex(first as u16)), count) {
-                    None => return purged,
-                    Some(false) => {}
-                    Some(true) => {
-                        map.clear_range(first, count);
-                        purged += count;
-                    }
-                }
+            while let Some((first, count)) = map.next_run(from).filter(|_| wanted && left > 0) {
                 from = first + count;
+                // Of a run that is too long the end, which is taken again last.
+                let count = count.min(left);
+                left -= count;
+                if purge(self.slot_start(SlotIndex((from - count) as u16)), count) {
+                    map.clear_range(from - count, count);
+                    purged += count;
+                }
             }
         }
-        purged
+        (purged, left)
     }
 
     /// What is dirty counts as aged from now on.

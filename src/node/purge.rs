@@ -81,14 +81,11 @@ impl Locked {
         let mut purged = 0;
         let mut next = inner.segments.get();
         while let Some(segment) = next.filter(|_| left > 0) {
-            let done = segment.purge(only_aged, |start, count| {
-                if count > left {
-                    return None;
-                }
-                left -= count;
+            let (done, rest) = segment.purge(only_aged, left, |start, count| {
                 // SAFETY: free slots of this pool's segment: committed, and nobody's.
-                Some(unsafe { os::purge(start, count * SLOT) })
+                unsafe { os::purge(start, count * SLOT) }
             });
+            left = rest;
             purged += done;
             next = segment.header().next.get();
         }
