@@ -100,8 +100,10 @@ fn read_of_group(source: &impl Source, parts: &[&[u8]], buffer: &mut [u8]) -> Op
     if length >= LONGEST {
         return None;
     }
-    path.iter_mut().zip(parts.iter().copied().flatten()).for_each(|(place, byte)| *place = *byte);
-    source.read(CStr::from_bytes_until_nul(&path).ok()?, buffer)
+    // All but the last byte, which stays zero.
+    path.iter_mut().take(LONGEST - 1).zip(parts.iter().copied().flatten()).for_each(|(place, byte)| *place = *byte);
+    // SAFETY: a zero byte ends the path, the array's last at the latest.
+    source.read(unsafe { CStr::from_ptr(path.as_ptr().cast()) }, buffer)
 }
 
 #[cfg(test)]
