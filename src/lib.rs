@@ -33,12 +33,12 @@ mod arena;
 mod arith;
 #[cfg(not(loom))]
 mod audit;
-#[cfg(not(loom))]
-mod bump;
 mod budget;
 #[cfg(all(test, loom))]
 #[path = "budget/ledger.rs"]
 mod budget_ledger;
+#[cfg(not(loom))]
+mod bump;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
@@ -108,21 +108,21 @@ mod zone;
 pub use crate::arena::ArenaId;
 #[cfg(not(loom))]
 pub use crate::audit::{Audit, AuditError, audit};
+pub use crate::budget::{Budget, BudgetError, BudgetStats, SoftLimit, last_refusal};
 #[cfg(not(loom))]
 pub use crate::bump::{Bump, BumpError, BumpMonitor, BumpStats, Checkpoint, CheckpointError, LocalBump};
 #[cfg(not(loom))]
 pub use crate::config::{BumpConfig, BumpOverflow};
-pub use crate::budget::{Budget, BudgetError, BudgetStats, SoftLimit, last_refusal};
 #[cfg(not(loom))]
 pub use crate::config::{Config, Debug, Large, Overflow, Policy, Zero, check_setting};
 #[cfg(not(loom))]
 pub use crate::global::Homing;
 #[cfg(not(loom))]
 pub use crate::heap::checked::{try_dealloc, try_free};
+pub use crate::ids::BudgetId;
 #[cfg(not(loom))]
 pub use crate::ids::BumpId;
 pub use crate::ids::NodePoolsId;
-pub use crate::ids::BudgetId;
 #[cfg(not(loom))]
 pub use crate::misuse::FreeError;
 #[cfg(not(loom))]

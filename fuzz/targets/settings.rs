@@ -50,10 +50,8 @@ fn is_time(text: &str) -> bool {
 /// Whether the value is one of the key's, or empty; `None` where there is no such key.
 fn is_accepted(key: &str, value: &str) -> Option<bool> {
     let one_of = |words: &[&str]| words.contains(&value);
-    Some(match key.strip_prefix("HOMING_").unwrap_or(key) {
-        "POOL_SIZE" | "POOL_LIMIT" | "BUMP_SIZE" => is_size(value),
     let is_value = match key.strip_prefix("HOMING_").unwrap_or(key) {
-        "POOL_SIZE" | "POOL_LIMIT" => is_size(value),
+        "POOL_SIZE" | "POOL_LIMIT" | "BUMP_SIZE" => is_size(value),
         "OVERFLOW" => one_of(&["spill", "fail", "abort"]),
         "ZERO" => one_of(&["off", "alloc", "free"]),
         "POLICY" => {

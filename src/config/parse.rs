@@ -1,7 +1,6 @@
 //! The words of the environment.
 
 use super::{BumpOverflow, Config, Debug, Large, Overflow, Policy, Zero};
-use super::{Config, Debug, Large, Overflow, Policy, Zero};
 use crate::arith::{decimal, times};
 
 /// The settings' names, as they are told to people.
@@ -135,17 +134,6 @@ fn switch(text: &[u8]) -> Option<bool> {
         b"1" => Some(true),
         _ => None,
     }
-}
-
-/// A decimal number that fits.
-fn number(digits: &[u8]) -> Option<usize> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_usize, |sum, digit| match digit {
-        b'0'..=b'9' => sum.checked_mul(10)?.checked_add(usize::from(digit - b'0')),
-        _ => None,
-    })
 }
 
 /// A number of bytes, with K, M, G or T for powers of 1,024 (also as KiB or KB, in either case).
