@@ -19,6 +19,7 @@ macro_rules! ids {
             }
 
             /// The one that has been given before; none has the number 0.
+            #[allow(dead_code, reason = "not all of them are read back")]
             pub(crate) const fn known(number: u64) -> Option<Self> {
                 match NonZeroU64::new(number) {
                     Some(number) => Some($name(number)),
@@ -50,6 +51,4 @@ ids! {
     BumpId;
     /// The number of a set of node pools, for reports.
     NodePoolsId;
-    /// A pool's number, for reports.
-    PoolId;
 }

@@ -57,7 +57,6 @@ mod heap;
 #[cfg(all(not(loom), feature = "hwloc"))]
 mod hwloc;
 #[cfg(not(loom))]
-#[allow(dead_code)]
 mod ids;
 #[cfg(not(loom))]
 mod large;
@@ -93,7 +92,6 @@ mod size_class;
 #[cfg(not(loom))]
 mod slab;
 #[cfg(not(loom))]
-#[allow(dead_code)]
 mod source;
 #[cfg(not(loom))]
 mod stats;

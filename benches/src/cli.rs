@@ -1,4 +1,4 @@
-//! Commands: `summary` and `memory`.
+//! Commands: `summary`, `memory` and `shaped`.
 
 #![deny(missing_docs)]
 
@@ -34,6 +34,18 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Time of bump arenas and pools: homing's, other crates', and boxes of every allocator, as ratios to homing's
+    #[cfg(feature = "homing")]
+    Shaped {
+        /// A fifth of the time, for more noise
+        #[arg(long)]
+        quick: bool,
+        /// Groups to measure
+        #[arg(long, value_name = "GROUP", value_delimiter = ',', value_parser = ["bump", "pool"])]
+        only: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// What a process started by `memory` does
     #[command(hide = true)]
     Peak {
@@ -64,6 +76,11 @@ fn main() -> io::Result<()> {
     match Arguments::parse().command {
         Command::Summary { quick, only, common: Common { peers, markdown } } => {
             summary::run(&summary::Options { quick, only, peers, markdown });
+            Ok(())
+        }
+        #[cfg(feature = "homing")]
+        Command::Shaped { quick, only, common: Common { peers, markdown } } => {
+            homing_benches::shaped::run(&summary::Options { quick, only, peers, markdown });
             Ok(())
         }
         Command::Memory { common: Common { peers, markdown } } => memory::run(&memory::Options { peers, markdown }),

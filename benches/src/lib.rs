@@ -23,6 +23,8 @@ pub mod case;
 pub mod memory;
 pub mod peers;
 pub mod rng;
+#[cfg(feature = "homing")]
+pub mod shaped;
 pub mod summary;
 pub mod table;
 pub mod workload;

@@ -8,6 +8,7 @@ mod cxx;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
 mod early;
 mod figures;
+mod interface;
 mod unwind;
 
 /// Run by the dynamic linker before the constructors of all other objects (`-z initfirst`).

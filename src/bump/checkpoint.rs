@@ -20,6 +20,32 @@ impl Checkpoint {
     pub fn bump(&self) -> BumpId {
         self.bump
     }
+
+    /// As numbers, for languages that know no more of it: all there is of it, the arena's number first.
+    ///
+    /// ```
+    /// use homing::{Bump, Checkpoint};
+    ///
+    /// let checkpoint = Bump::new().checkpoint();
+    /// assert_eq!(Checkpoint::from_words(checkpoint.to_words()), Some(checkpoint));
+    /// assert_eq!(Checkpoint::from_words([0; 4]), None);
+    /// ```
+    pub fn to_words(self) -> [u64; 4] {
+        [self.bump.get(), self.resets as u64, self.restores, self.position as u64]
+    }
+
+    /// The checkpoint of such numbers; `None` where no arena has the first of them. Numbers that were made up are safe: at worst
+    /// an arena is taken back further than was meant.
+    pub fn from_words(words: [u64; 4]) -> Option<Self> {
+        let [bump, resets, restores, position] = words;
+        let bump = BumpId::known(bump)?;
+        Some(Checkpoint {
+            bump,
+            resets: usize::try_from(resets).ok()?,
+            restores,
+            position: usize::try_from(position).ok()?,
+        })
+    }
 }
 
 impl Bump {

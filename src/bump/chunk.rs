@@ -162,8 +162,10 @@ unsafe fn clear(start: NonNull<u8>, size: usize) {
         // SAFETY: the caller's promise.
         return unsafe { start.write_bytes(0, size) };
     }
-    let head = start.align_offset(os::page_size());
-    let tail = (start.addr().get() + size) % os::page_size();
+    let first = start.addr().get();
+    // Sizes of pages are powers of two; the compiler does not know, and would have the program panic where one is not.
+    let in_page = os::page_size() - 1;
+    let (head, tail) = (first.wrapping_neg() & in_page, (first + size) & in_page);
     // SAFETY: `size` is more than two pages, so both parts are within it.
     let (pages, end) = unsafe { (start.add(head), start.add(size - tail)) };
     let whole = size - head - tail;

@@ -36,9 +36,12 @@ pub struct BumpConfig {
 }
 
 impl BumpConfig {
+    /// The bytes that an arena obtains at its first use if it is not told otherwise.
+    pub const POOL_SIZE: usize = 64 << 10;
+
     /// The defaults: 64 KiB to begin with, zeroed, growing, on the node of the thread that uses it.
     pub const fn new() -> Self {
-        BumpConfig { pool_size: 64 << 10, zero_on_reset: true, overflow: BumpOverflow::Grow, node: None }
+        BumpConfig { pool_size: Self::POOL_SIZE, zero_on_reset: true, overflow: BumpOverflow::Grow, node: None }
     }
 
     /// Bytes that the arena obtains at its first use (`HOMING_BUMP_SIZE` for those of threads). 64 KiB if this is not set:

@@ -4,11 +4,9 @@
 //! of them. Here a round measures every allocator once, for some milliseconds, and rounds follow each other; the
 //! medians of many rounds then compare under the same conditions.
 
-mod measure;
+pub mod measure;
 pub mod statistics;
 mod verdict;
-
-use std::time::Duration;
 
 use self::measure::{Plan, Row, measure};
 use crate::peers::PeerId;
@@ -26,16 +24,6 @@ pub struct Options {
     pub markdown: bool,
 }
 
-impl Options {
-    fn plan(&self) -> Plan {
-        if self.quick {
-            Plan { rounds: 7, sample: Duration::from_millis(4) }
-        } else {
-            Plan { rounds: 15, sample: Duration::from_millis(10) }
-        }
-    }
-}
-
 /// The allocators to measure: those asked for, and always the reference and `System`, by which all are judged.
 pub fn chosen(asked: &[PeerId]) -> Vec<PeerId> {
     let wanted = |peer: &PeerId| {
@@ -47,7 +35,7 @@ pub fn chosen(asked: &[PeerId]) -> Vec<PeerId> {
 /// Measures, and prints the table to standard output; progress goes to standard error.
 pub fn run(options: &Options) {
     let peers = chosen(&options.peers);
-    let plan = options.plan();
+    let plan = Plan::new(options.quick);
     let mut rows = Vec::new();
     for case in workloads::all() {
         if options.only.is_empty() || options.only.iter().any(|group| group == case.group()) {
