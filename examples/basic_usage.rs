@@ -2,8 +2,8 @@
 //!
 //! Run by `cargo run --release --example basic_usage --features allocator-api2`.
 
-use std::alloc::Layout;
 use std::error::Error;
+use std::thread;
 
 use allocator_api2::vec::Vec;
 use homing::{Budget, Bump, Homing, NodePools, Pool};
@@ -24,7 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         words.extend("all of these words lie in one arena".split(' ').map(|word| &*bump.alloc_str(word)));
         words
     };
-    println!("bump: {} words, the longest is {:?}", words.len(), words.iter().max_by_key(|word| word.len()));
+    let longest = words.iter().max_by_key(|word| word.len()).expect("there are words");
+    println!("bump: {} words, the longest is {longest:?}", words.len());
     drop(words);
     println!("bump: {} bytes in use before the reset", bump.stats().used);
     bump.reset();
@@ -32,28 +33,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Bytes of any size, shared by threads; they go back to the node they came from, whoever frees them.
     let pools = NodePools::new();
-    let block = pools.allocate(Layout::array::<u64>(1000)?)?;
-    let address = block.addr();
-    // SAFETY: the block was allocated above, and is not used any more.
-    std::thread::scope(|scope| scope.spawn(|| unsafe { pools.deallocate(NonNull(block).0) }).join())
-        .expect("no panic")?;
-    println!(
-        "node pools: a block at {address:#x} was freed by another thread; fragmentation {:.2}",
-        pools.fragmentation()
-    );
+    let mut numbers = Vec::new_in(&pools);
+    numbers.extend(0..1000_u64);
+    let sum =
+        thread::scope(|scope| scope.spawn(move || numbers.iter().sum::<u64>()).join()).expect("adding does not panic");
+    let stats = pools.stats();
+    println!("node pools: another thread added up {sum} and freed the numbers; {} bytes left in use", stats.bytes);
 
     // A limit around any of them.
     let budget = Budget::new("numbers", 1000, Homing::new());
     let mut numbers: Vec<u64, _> = Vec::new_in(&budget);
     match numbers.try_reserve_exact(1000) {
-        Ok(()) => println!("budget: 8000 bytes of 1000, which cannot be"),
-        Err(_) => println!("budget: {}", homing::last_refusal().expect("it has refused just now")),
+        Ok(()) => println!("8000 bytes were had of 1000, which cannot be"),
+        Err(_) => println!("{}", homing::last_refusal().expect("it has refused just now")),
     }
     Ok(())
 }
-
-/// A pointer that another thread may have.
-struct NonNull(std::ptr::NonNull<u8>);
-
-// SAFETY: blocks of node pools may be used and freed by any thread.
-unsafe impl Send for NonNull {}

@@ -349,7 +349,7 @@ impl Bump {
     /// A live handle, used by the calling thread alone, for as long as the reference is.
     unsafe fn arena<'a>(handle: *mut Bump) -> &'a mut homing::Bump {
         // SAFETY: the caller's promise.
-        match unsafe { &mut *(&raw mut (*handle).arena) } {
+        match unsafe { &mut (*handle).arena } {
             Arena::Owned(bump) => bump,
             Arena::Local(bump) => bump,
         }
@@ -493,7 +493,7 @@ pub unsafe extern "C" fn homing_bump_restore(bump: *mut Bump, checkpoint: Checkp
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn homing_bump_read_stats(bump: *const Bump) -> BumpStats {
     // SAFETY: the caller's promise; other threads never write to the monitor.
-    let monitor = unsafe { &*(&raw const (*bump).monitor) };
+    let monitor = unsafe { &(*bump).monitor };
     let stats = monitor.stats();
     BumpStats {
         used: stats.used,
