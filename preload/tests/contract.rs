@@ -243,7 +243,8 @@ fn every_symbol_has_a_check_and_every_listed_difference_is_one_of_a_check() {
 #[test]
 fn the_shared_object_exports_these_names_and_no_other() {
     let output = run(Command::new("nm").args(["--dynamic", "--defined-only", "--format=just-symbols"]).arg(library()));
-    let exported: BTreeSet<_> = output.out.split_whitespace().collect();
+    // Those that begin so are held against `homing.h`: tests/header.rs.
+    let exported: BTreeSet<_> = output.out.split_whitespace().filter(|name| !name.starts_with("homing_")).collect();
     assert_eq!(exported, NAMES.into_iter().chain(OPERATORS).collect(), "{}", output.err);
 }
 
