@@ -13,11 +13,21 @@
 //! assert_eq!(words.len(), 100);
 //! ```
 //!
+//! Beside the global allocator, and whichever that is, memory has other shapes:
+//!
+//! - [`Pool`]: objects of one type, each given back by its guard;
+//! - [`NodePools`]: bytes of any size on chosen nodes, shared by threads; what is freed joins its free neighbours;
+//! - [`Bump`]: an arena from which nothing is freed singly, and all at once, owned or of the thread ([`Bump::local`]);
+//! - [`Budget`]: a limit in bytes around any of them, or around [`Homing`] itself;
+//! - `NodeAlloc` (feature `allocator-api2`): collections on a chosen node. With that feature all of them are allocators of
+//!   that crate.
+//!
 //! The crate is built in floors; each knows those under it and nothing above:
 //!
 //! | floor | modules |
 //! |---|---|
-//! | face | `global`, `entry`, `placement`, `node_alloc`, `pool`, `bump`, `stats`, `audit`, `hwloc`, `node_pools`, `budget` |
+//! | shapes | `pool`, `node_pools`, `bump`, `budget`, with `source` and `ids` |
+//! | face | `global`, `entry`, `placement`, `node_alloc`, `stats`, `audit`, `hwloc` |
 //! | heap | `heap`, `process`, `debug`, `place` |
 //! | thread | `arena` |
 //! | node | `node` |
