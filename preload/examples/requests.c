@@ -65,9 +65,11 @@ static int serve(void)
 
     /* A request that turns out to be too large is given up to where it began. */
     homing_checkpoint before = homing_bump_checkpoint(arena);
-    while (homing_bump_alloc(arena, 1000, 8))
-        ;
-    printf("full at %.0f %%; ", homing_bump_read_stats(arena).utilisation * 100);
+    int pieces = 0;
+    while (pieces < 100 && homing_bump_alloc(arena, 1000, 8))
+        pieces++;
+    printf("full after %d pieces, at %.0f %%; ", pieces,
+           homing_bump_read_stats(arena).utilisation * 100);
     status = homing_bump_restore(arena, before);
     printf("restored to %zu bytes: %s\n", homing_bump_read_stats(arena).used, homing_status_text(status));
     homing_bump_reset(arena);
