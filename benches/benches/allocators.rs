@@ -3,23 +3,14 @@
 
 #![deny(missing_docs)]
 
-use std::cell::OnceCell;
-use std::time::Duration;
+mod common;
 
-use criterion::Criterion;
+use std::cell::OnceCell;
+
+use common::criterion;
 use homing_benches::case::Runner;
 use homing_benches::peers::PeerId;
 use homing_benches::workloads;
-
-/// Short enough that the whole suite ends within minutes.
-fn criterion() -> Criterion {
-    Criterion::default()
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(500))
-        .sample_size(10)
-        .nresamples(2000)
-        .configure_from_args()
-}
 
 fn main() {
     let mut criterion = criterion();

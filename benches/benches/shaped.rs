@@ -3,21 +3,11 @@
 
 #![deny(missing_docs)]
 
-use std::time::Duration;
+mod common;
 
-use criterion::Criterion;
+use common::criterion;
 use homing_benches::shaped;
 use homing_benches::summary::Options;
-
-/// Short enough that the whole suite ends within minutes.
-fn criterion() -> Criterion {
-    Criterion::default()
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(500))
-        .sample_size(10)
-        .nresamples(2000)
-        .configure_from_args()
-}
 
 fn main() {
     let mut criterion = criterion();
