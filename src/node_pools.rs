@@ -122,6 +122,17 @@ struct Owned<'a> {
     size: usize,
 }
 
+impl Owned<'_> {
+    /// Gives the region back that the block was of, which has no live one any more, when the pool is free again.
+    #[cold]
+    fn take_region_out(self) {
+        let Owned { mut pool, region, .. } = self;
+        let gone = pool.take_out(region);
+        drop(pool);
+        drop(gone);
+    }
+}
+
 impl NodePools {
     /// Pools with regions of 1 MiB, and no limit.
     pub const fn new() -> Self {
@@ -372,16 +383,33 @@ impl NodePools {
     ) -> Result<(), NodePoolsError> {
         let mut owned = self.look_up(block)?;
         check(&owned)?;
-        let gone = owned.pool.free(owned.region, block.as_ptr().addr(), owned.size);
-        // The pool is free again before a region goes back.
-        drop(owned);
-        drop(gone);
+        if owned.pool.free(owned.region, block.as_ptr().addr(), owned.size) {
+            owned.take_region_out();
+        }
         Ok(())
     }
 
     /// The live block that begins there, and its pool, held.
-    #[inline]
+    #[inline(always)]
     fn look_up(&self, block: NonNull<u8>) -> Result<Owned<'_>, NodePoolsError> {
+        match self.find(block.as_ptr().addr()) {
+            Some(owned) => Ok(owned),
+            None => self.look_closer(block),
+        }
+    }
+
+    /// The same, where it is found at once.
+    #[inline(always)]
+    fn find(&self, address: usize) -> Option<Owned<'_>> {
+        let node = node_by_address(address)?;
+        let pool = self.made_pool(node)?.hold()?;
+        let (region, size) = pool.find(address)?;
+        Some(Owned { node, pool, region, size })
+    }
+
+    /// Looks for it wherever it may be; says what is wrong with a pointer to none.
+    #[cold]
+    fn look_closer(&self, block: NonNull<u8>) -> Result<Owned<'_>, NodePoolsError> {
         let address = block.as_ptr().addr();
         let node = node_by_address(address);
         let (known, owned) = match node.and_then(|node| Some((node, self.made_pool(node)?))) {
@@ -456,7 +484,6 @@ unsafe fn publish<T>(first: &First<T>, source: Source, value: T) -> Option<&T> {
 }
 
 /// What the pool of that node knows of an address; with the pool, held, where a live block begins there.
-#[inline]
 fn look_in(node: NodeIndex, pool: &NodePool, address: usize) -> Result<(Known, Option<Owned<'_>>), NodePoolsError> {
     let pool = pool.hold().ok_or_else(|| NodePoolsError::Reentered { node: id_of(node) })?;
     match pool.look_up(address) {
@@ -491,7 +518,8 @@ fn node_by_address(address: usize) -> Option<NodeIndex> {
 /// The node that the calling thread's memory is to lie on.
 #[inline]
 fn here() -> Result<NodeIndex, NodePoolsError> {
-    if !process::set_up(&Config::new()) {
+    const CONFIG: &Config = &Config::new();
+    if !process::set_up(CONFIG) {
         // A handler on top of the very first use of the allocator: the nodes are not known yet.
         return Err(NodePoolsError::Reentered { node: id_of(NodeIndex::FIRST) });
     }

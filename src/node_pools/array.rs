@@ -81,9 +81,11 @@ impl<T> Array<T> {
         Ok(())
     }
 
-    /// Takes the element at `at` out, which there is.
-    pub(super) fn remove(&mut self, at: usize) -> T {
-        assert!(at < self.length);
+    /// Takes the element at `at` out, if there is one.
+    pub(super) fn remove(&mut self, at: usize) -> Option<T> {
+        if at >= self.length {
+            return None;
+        }
         // SAFETY: there is such an element.
         let place = unsafe { self.start.add(at) };
         // SAFETY: as above; its place is written over, or left out, below.
@@ -91,7 +93,7 @@ impl<T> Array<T> {
         self.length -= 1;
         // SAFETY: the elements behind it move by one.
         unsafe { place.copy_from(place.add(1), self.length - at) };
-        element
+        Some(element)
     }
 
     fn give_memory_back(&mut self) {
@@ -104,7 +106,7 @@ impl<T> Array<T> {
     /// All elements, one after the other.
     pub(super) fn drain(self) -> impl Iterator<Item = T> {
         let mut array = self;
-        core::iter::from_fn(move || array.length.checked_sub(1).map(|last| array.remove(last)))
+        core::iter::from_fn(move || array.remove(array.length.checked_sub(1)?))
     }
 }
 

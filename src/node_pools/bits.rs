@@ -41,19 +41,21 @@ impl Bits {
     /// The word of the members' own level with that number.
     #[inline]
     pub(super) fn word(&self, word: usize) -> u64 {
-        self.words[word]
+        self.words.get(word).copied().unwrap_or(0)
     }
 
+    /// Where the words of a level begin.
     #[inline]
-    pub(super) fn contains(&self, number: usize) -> bool {
-        self.words[number / WORD] & 1 << (number % WORD) != 0
+    fn first(&self, level: usize) -> usize {
+        self.first.get(level).copied().unwrap_or(0)
     }
 
     #[inline]
     pub(super) fn insert(&mut self, number: usize) {
         let mut number = number;
         for level in 0..self.levels {
-            let word = &mut self.words[self.first[level] + number / WORD];
+            let first = self.first(level);
+            let Some(word) = self.words.get_mut(first + number / WORD) else { return };
             let old = *word;
             *word |= 1 << (number % WORD);
             if old != 0 {
@@ -67,7 +69,8 @@ impl Bits {
     pub(super) fn remove(&mut self, number: usize) {
         let mut number = number;
         for level in 0..self.levels {
-            let word = &mut self.words[self.first[level] + number / WORD];
+            let first = self.first(level);
+            let Some(word) = self.words.get_mut(first + number / WORD) else { return };
             *word &= !(1 << (number % WORD));
             if *word != 0 {
                 return;
@@ -77,18 +80,32 @@ impl Bits {
     }
 
     /// The least member that is not below `number`.
+    #[inline]
     pub(super) fn next(&self, number: usize) -> Option<usize> {
-        let mut at = number;
-        for level in 0..self.levels {
+        // Mostly it is near.
+        let word = number / WORD;
+        if word >= self.count[0] {
+            return None;
+        }
+        match self.word(word) & u64::MAX << (number % WORD) {
+            0 => self.next_beyond(word + 1),
+            found => Some(word * WORD + found.trailing_zeros() as usize),
+        }
+    }
+
+    /// The least member that stands in that word or a later one, by the levels above.
+    fn next_beyond(&self, word: usize) -> Option<usize> {
+        let mut at = word;
+        for level in 1..self.levels {
             let word = at / WORD;
-            if word >= self.count[level] {
+            if word >= self.count.get(level).copied()? {
                 return None;
             }
-            let found = self.words[self.first[level] + word] & u64::MAX << (at % WORD);
+            let found = self.word(self.first(level) + word) & u64::MAX << (at % WORD);
             if found != 0 {
                 let mut at = word * WORD + found.trailing_zeros() as usize;
                 for below in (0..level).rev() {
-                    at = at * WORD + self.words[self.first[below] + at].trailing_zeros() as usize;
+                    at = at * WORD + self.word(self.first(below) + at).trailing_zeros() as usize;
                 }
                 return Some(at);
             }
@@ -98,15 +115,26 @@ impl Bits {
     }
 
     /// The greatest member that is not above `number`, which is below the set's length.
+    #[inline]
     pub(super) fn previous(&self, number: usize) -> Option<usize> {
-        let mut at = number;
-        for level in 0..self.levels {
+        // Mostly it is near.
+        let word = number / WORD;
+        match self.word(word) & u64::MAX >> (WORD - 1 - number % WORD) {
+            0 => self.previous_beyond(word.checked_sub(1)?),
+            found => Some(word * WORD + last(found)),
+        }
+    }
+
+    /// The greatest member that stands in that word or an earlier one, by the levels above.
+    fn previous_beyond(&self, word: usize) -> Option<usize> {
+        let mut at = word;
+        for level in 1..self.levels {
             let word = at / WORD;
-            let found = self.words[self.first[level] + word] & u64::MAX >> (WORD - 1 - at % WORD);
+            let found = self.word(self.first(level) + word) & u64::MAX >> (WORD - 1 - at % WORD);
             if found != 0 {
-                let mut at = word * WORD + found.ilog2() as usize;
+                let mut at = word * WORD + last(found);
                 for below in (0..level).rev() {
-                    at = at * WORD + self.words[self.first[below] + at].ilog2() as usize;
+                    at = at * WORD + last(self.word(self.first(below) + at));
                 }
                 return Some(at);
             }
@@ -114,6 +142,13 @@ impl Bits {
         }
         None
     }
+}
+
+/// The number of a word's last bit, of which there is one.
+#[inline]
+fn last(word: u64) -> usize {
+    // Of no bit at all this makes 63, so that nothing can go beyond a word.
+    WORD - 1 - (word.leading_zeros() as usize) % WORD
 }
 
 #[cfg(test)]
@@ -144,7 +179,7 @@ mod tests {
                 for near in [0, member.saturating_sub(1), member, (member + 1).min(length - 1), length - 1] {
                     assert_eq!(bits.next(near), model.range(near..).next().copied(), "{length} {near}");
                     assert_eq!(bits.previous(near), model.range(..=near).next_back().copied(), "{length} {near}");
-                    assert_eq!(bits.contains(near), model.contains(&near));
+                    assert_eq!(bits.word(near / WORD) >> (near % WORD) & 1 == 1, model.contains(&near));
                 }
                 assert_eq!(bits.next(length), None);
             }

@@ -33,24 +33,39 @@ impl Maxima {
     /// The largest of all.
     #[inline]
     pub(super) fn largest(&self) -> u32 {
-        self.nodes[0]
+        self.nodes.first().copied().unwrap_or(0)
+    }
+
+    /// The number at a place.
+    #[inline]
+    pub(super) fn at(&self, place: usize) -> u32 {
+        self.nodes.get(self.first_leaf + place).copied().unwrap_or(0)
     }
 
     /// Where several numbers change, those that grow are best set before those that shrink: what a large one is in place of
     /// is then found in few steps.
     #[inline]
     pub(super) fn set(&mut self, place: usize, number: u32) {
-        let nodes = &mut self.nodes[..];
         let mut at = self.first_leaf + place;
         let mut number = number;
-        while nodes[at] != number {
-            nodes[at] = number;
-            if at == 0 {
-                return;
-            }
-            at = (at - 1) / CHILDREN;
-            let children = &nodes[CHILDREN * at + 1..][..CHILDREN];
-            number = children[0].max(children[1]).max(children[2].max(children[3]));
+        while let Some(node) = self.nodes.get_mut(at).filter(|node| **node != number) {
+            *node = number;
+            let Some(before) = at.checked_sub(1) else { return };
+            at = before / CHILDREN;
+            let children = self.nodes.get(CHILDREN * at + 1..).and_then(|rest| rest.first_chunk::<CHILDREN>());
+            let Some([a, b, c, d]) = children else { return };
+            number = (*a).max(*b).max((*c).max(*d));
+        }
+    }
+
+    /// Sets the number at a place, unless it is as large already.
+    #[inline]
+    pub(super) fn raise(&mut self, place: usize, number: u32) {
+        let mut at = self.first_leaf + place;
+        while let Some(node) = self.nodes.get_mut(at).filter(|node| **node < number) {
+            *node = number;
+            let Some(before) = at.checked_sub(1) else { return };
+            at = before / CHILDREN;
         }
     }
 
@@ -59,22 +74,16 @@ impl Maxima {
     pub(super) fn first(&self, from: usize, least: u32) -> Option<usize> {
         let nodes = &self.nodes[..];
         let mut at = if from == 0 { 0 } else { self.first_leaf + from };
-        if at >= nodes.len() {
-            return None;
-        }
-        while nodes[at] < least {
+        while *nodes.get(at)? < least {
             // Up from last children, then to the subtree that follows.
             while at % CHILDREN == 0 {
-                if at == 0 {
-                    return None;
-                }
-                at = (at - 1) / CHILDREN;
+                at = at.checked_sub(1)? / CHILDREN;
             }
             at += 1;
         }
         while at < self.first_leaf {
             at = CHILDREN * at + 1;
-            while nodes[at] < least {
+            while *nodes.get(at)? < least {
                 at += 1;
             }
         }
@@ -95,8 +104,14 @@ mod tests {
             for _ in 0..500 {
                 number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let (place, value) = ((number >> 40) as usize % length, (number >> 33) as u32 % 10);
-                maxima.set(place, value);
-                model[place] = value;
+                if number & 1 << 60 == 0 {
+                    maxima.set(place, value);
+                    model[place] = value;
+                } else {
+                    maxima.raise(place, value);
+                    model[place] = value.max(model[place]);
+                }
+                assert_eq!(maxima.at(place), model[place]);
                 assert_eq!(Some(&maxima.largest()), model.iter().max());
                 for (from, least) in (0..=length).flat_map(|from| [1, 3, 9, 10].map(|least| (from, least))) {
                     let right = (from..model.len()).find(|place| model[*place] >= least);

@@ -133,30 +133,37 @@ impl Held<'_> {
         handed
     }
 
-    /// Takes the live block of `size` bytes back that begins at that address of that region. Gives a region that is to be
-    /// dropped once the lock is free, since that takes time.
-    #[inline]
-    pub(super) fn free(&mut self, region: usize, address: usize, size: usize) -> Option<Region> {
+    /// Takes the live block of `size` bytes back that begins at that address of that region. True where the region is to be
+    /// [taken out](Self::take_out), and dropped once the lock is free, since that takes time.
+    #[inline(always)]
+    pub(super) fn free(&mut self, region: usize, address: usize, size: usize) -> bool {
         let inner = &mut **self;
-        inner.regions[region].free(address);
-        let gone = if inner.regions[region].is_of_many() {
+        let Some(of) = inner.regions.get_mut(region) else { return false };
+        of.free(address, size);
+        let is_gone = if of.is_of_many() {
+            let is_empty = of.is_empty();
             inner.look_at(region);
-            let is_empty = inner.regions[region].is_empty();
             inner.empty += usize::from(is_empty);
-            (is_empty && inner.empty > 1).then_some(region)
+            is_empty && inner.empty > 1
         } else {
-            Some(region)
+            true
         };
-        let gone = gone.map(|region| self.remove(region));
         self.pool.figures.count_deallocation(size);
         self.note_largest_free();
-        gone
+        is_gone
+    }
+
+    /// Takes that region out.
+    pub(super) fn take_out(&mut self, region: usize) -> Option<Region> {
+        let region = self.remove(region);
+        self.note_largest_free();
+        region
     }
 
     /// Makes the live block of `old` bytes that begins at that address of that region `new` bytes long without moving it;
     /// both are multiples of [`GRANULE`]. False where that cannot be.
     pub(super) fn resize(&mut self, region: usize, address: usize, old: usize, new: usize) -> bool {
-        if !self.regions[region].resize(address, new) {
+        if !self.regions.get_mut(region).is_some_and(|region| region.resize(address, old, new)) {
             return false;
         }
         self.look_at(region);
@@ -172,9 +179,7 @@ impl Held<'_> {
     /// Takes the empty region out, if there is one.
     pub(super) fn take_empty(&mut self) -> Option<Region> {
         let region = (self.empty > 0).then(|| self.regions.iter().position(Region::is_empty))??;
-        let region = self.remove(region);
-        self.note_largest_free();
-        Some(region)
+        self.take_out(region)
     }
 
     /// A block of the first region that has room for it.
@@ -185,7 +190,7 @@ impl Held<'_> {
         let mut from = 0;
         loop {
             let place = inner.room.as_ref()?.first(from, least)?;
-            let region = &mut inner.regions[place];
+            let region = inner.regions.get_mut(place)?;
             let was_empty = region.is_empty();
             if let Some(block) = region.allocate(request.size, request.align) {
                 inner.empty -= usize::from(was_empty);
@@ -247,14 +252,14 @@ impl Held<'_> {
 
     /// Takes a region out.
     #[cold]
-    fn remove(&mut self, place: usize) -> Region {
-        let region = self.regions.remove(place);
+    fn remove(&mut self, place: usize) -> Option<Region> {
+        let region = self.regions.remove(place)?;
         self.gone.remember(region.start(), region.end());
         self.empty -= usize::from(region.is_empty());
         self.look_from(place);
         let reserved = self.pool.figures.reserved() - region.size();
         self.pool.figures.note_regions(self.regions.len(), reserved);
-        region
+        Some(region)
     }
 
     #[inline]
@@ -265,10 +270,23 @@ impl Held<'_> {
 }
 
 impl Inner {
-    /// What is known of the pointer with that address, and the region that it leads into.
+    /// The region of the live block that begins at that address, and the block's bytes.
+    #[inline(always)]
+    pub(super) fn find(&self, address: usize) -> Option<(usize, usize)> {
+        let place = self.place_of(address);
+        let region = self.regions.get(place).filter(|region| address < region.end())?;
+        region.block_at(address).ok().map(|size| (place, size))
+    }
+
+    /// The place of the last region that does not begin behind that address; no region's, where there is none.
     #[inline]
+    fn place_of(&self, address: usize) -> usize {
+        self.regions.partition_point(|region| region.start() <= address).wrapping_sub(1)
+    }
+
+    /// What is known of the pointer with that address, and the region that it leads into.
     pub(super) fn look_up(&self, address: usize) -> (usize, Known) {
-        let place = self.regions.partition_point(|region| region.start() <= address).wrapping_sub(1);
+        let place = self.place_of(address);
         let known = match self.regions.get(place).filter(|region| address < region.end()) {
             Some(region) => region.block_at(address).map_or_else(Known::Misled, Known::Live),
             None if self.gone.contains(address) => Known::Gone,
@@ -280,9 +298,8 @@ impl Inner {
     /// Writes down the longest free block of the region at that place.
     #[inline]
     fn look_at(&mut self, place: usize) {
-        let longest = self.regions[place].longest();
-        if let Some(room) = &mut self.room {
-            room.set(place, longest);
+        if let (Some(region), Some(room)) = (self.regions.get(place), &mut self.room) {
+            room.set(place, region.longest());
         }
     }
 

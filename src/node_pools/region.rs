@@ -136,22 +136,22 @@ impl Region {
         if offset == start { Ok(size) } else { Err(Misled::Within { offset: offset - start, size }) }
     }
 
-    /// Takes back the live block that begins at that address of the region. Where the region is that block, nothing: it is
-    /// to be dropped.
+    /// Takes back the live block of `size` bytes that begins at that address of the region. Where the region is that block,
+    /// nothing: it is to be dropped.
     #[inline]
-    pub(super) fn free(&mut self, address: usize) {
+    pub(super) fn free(&mut self, address: usize, size: usize) {
         let offset = address - self.start();
         if let Holds::Many(blocks) = &mut self.holds {
-            blocks.free(offset / GRANULE);
+            blocks.free(offset / GRANULE, size / GRANULE);
         }
     }
 
-    /// Makes the live block that begins at that address `size` bytes long, a multiple of [`GRANULE`], without moving it.
-    /// False where that cannot be.
-    pub(super) fn resize(&mut self, address: usize, size: usize) -> bool {
+    /// Makes the live block of `old` bytes that begins at that address `size` bytes long, a multiple of [`GRANULE`], without
+    /// moving it. False where that cannot be.
+    pub(super) fn resize(&mut self, address: usize, old: usize, size: usize) -> bool {
         let offset = address - self.start();
         match &mut self.holds {
-            Holds::Many(blocks) => blocks.resize(offset / GRANULE, size / GRANULE),
+            Holds::Many(blocks) => blocks.resize(offset / GRANULE, old / GRANULE, size / GRANULE),
             Holds::One => size == self.memory.size,
         }
     }
