@@ -50,10 +50,21 @@ impl Bits {
         self.first.get(level).copied().unwrap_or(0)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, number: usize) {
-        let mut number = number;
-        for level in 0..self.levels {
+        let Some(word) = self.words.get_mut(number / WORD) else { return };
+        let old = *word;
+        *word = old | 1 << (number % WORD);
+        if old == 0 {
+            self.insert_above(number / WORD);
+        }
+    }
+
+    /// The word with that number has its first bit.
+    #[inline(never)]
+    fn insert_above(&mut self, word: usize) {
+        let mut number = word;
+        for level in 1..self.levels {
             let first = self.first(level);
             let Some(word) = self.words.get_mut(first + number / WORD) else { return };
             let old = *word;
@@ -65,10 +76,20 @@ impl Bits {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, number: usize) {
-        let mut number = number;
-        for level in 0..self.levels {
+        let Some(word) = self.words.get_mut(number / WORD) else { return };
+        *word &= !(1 << (number % WORD));
+        if *word == 0 {
+            self.remove_above(number / WORD);
+        }
+    }
+
+    /// The word with that number has lost its last bit.
+    #[inline(never)]
+    fn remove_above(&mut self, word: usize) {
+        let mut number = word;
+        for level in 1..self.levels {
             let first = self.first(level);
             let Some(word) = self.words.get_mut(first + number / WORD) else { return };
             *word &= !(1 << (number % WORD));
@@ -80,7 +101,7 @@ impl Bits {
     }
 
     /// The least member that is not below `number`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&self, number: usize) -> Option<usize> {
         // Mostly it is near.
         let word = number / WORD;
@@ -94,6 +115,7 @@ impl Bits {
     }
 
     /// The least member that stands in that word or a later one, by the levels above.
+    #[inline(never)]
     fn next_beyond(&self, word: usize) -> Option<usize> {
         let mut at = word;
         for level in 1..self.levels {
@@ -115,7 +137,7 @@ impl Bits {
     }
 
     /// The greatest member that is not above `number`, which is below the set's length.
-    #[inline]
+    #[inline(always)]
     pub(super) fn previous(&self, number: usize) -> Option<usize> {
         // Mostly it is near.
         let word = number / WORD;
@@ -126,6 +148,7 @@ impl Bits {
     }
 
     /// The greatest member that stands in that word or an earlier one, by the levels above.
+    #[inline(never)]
     fn previous_beyond(&self, word: usize) -> Option<usize> {
         let mut at = word;
         for level in 1..self.levels {

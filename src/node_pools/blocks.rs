@@ -157,6 +157,7 @@ impl Blocks {
     }
 
     /// Takes it from the first hole where there is room for it.
+    #[inline(never)]
     fn take_from_hole(&mut self, count: usize, least: Granules, align: usize, base: usize) -> Option<usize> {
         let mut from = 0;
         loop {
@@ -235,7 +236,7 @@ impl Blocks {
     }
 
     /// What lies there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, granule: usize) -> Found {
         if granule >= self.tail {
             return Found::Free;
@@ -246,8 +247,17 @@ impl Blocks {
         }
     }
 
+    /// How many granules the live block has that begins there, if one does.
+    #[inline(always)]
+    pub(super) fn live(&self, granule: usize) -> Option<usize> {
+        let bit = 1 << (granule % LINE);
+        let line = granule / LINE;
+        let is_live = granule < self.tail && self.begins.word(line) & !self.holes_in(line) & bit != 0;
+        is_live.then(|| self.end_of(granule) - granule)
+    }
+
     /// Takes back a live block of `count` granules that begins there, and joins it with the free ones on both sides.
-    #[inline]
+    #[inline(always)]
     pub(super) fn free(&mut self, block: usize, count: usize) {
         let end = block + count;
         debug_assert!(block < self.tail && !self.is_hole(block) && self.end_of(block) == end);

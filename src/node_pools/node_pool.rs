@@ -275,7 +275,7 @@ impl Inner {
     pub(super) fn find(&self, address: usize) -> Option<(usize, usize)> {
         let place = self.place_of(address);
         let region = self.regions.get(place).filter(|region| address < region.end())?;
-        region.block_at(address).ok().map(|size| (place, size))
+        region.live_at(address).map(|size| (place, size))
     }
 
     /// The place of the last region that does not begin behind that address; no region's, where there is none.

@@ -122,8 +122,20 @@ impl Region {
         Some(self.at(granule * GRANULE))
     }
 
-    /// How many bytes the live block has that begins at an address of the region; or why none does.
-    #[inline]
+    /// How many bytes the live block has that begins at an address of the region, if one does.
+    #[inline(always)]
+    pub(super) fn live_at(&self, address: usize) -> Option<usize> {
+        let offset = address - self.start();
+        match &self.holds {
+            Holds::Many(blocks) if offset.is_multiple_of(GRANULE) => {
+                blocks.live(offset / GRANULE).map(|count| count * GRANULE)
+            }
+            Holds::Many(_) => None,
+            Holds::One => (offset == 0).then_some(self.memory.size),
+        }
+    }
+
+    /// The same; or why none does.
     pub(super) fn block_at(&self, address: usize) -> Result<usize, Misled> {
         let offset = address - self.start();
         let (start, size) = match &self.holds {
