@@ -270,12 +270,16 @@ impl<A, F: Fn(&SoftLimit)> Budget<A, F> {
     /// What `give_back` does inside, after which so many bytes less are charged, unless it gives nothing.
     #[inline]
     fn refund<B>(&self, bytes: usize, align: usize, give_back: impl FnOnce() -> Option<B>) -> Result<B, BudgetError> {
+        let was_over = self.used() > self.soft;
         let withdrawn = self.ledger.withdraw(bytes);
         let refusals = error::count();
         match give_back() {
             Some(block) => Ok(block),
             None => {
-                self.grant(withdrawn);
+                // What was over the soft limit all along does not go over it here.
+                if self.ledger.grant(withdrawn, self.soft) && !was_over {
+                    self.tell();
+                }
                 Err(self.pass_on(0, align, refusals))
             }
         }
