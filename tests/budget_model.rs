@@ -107,13 +107,9 @@ impl Model {
         path(by).iter().for_each(|of| self.figures[*of].used -= bytes);
     }
 
-    /// A shrinking that fails inside: for a moment it had been done.
-    fn fail_refund(&mut self, by: usize, bytes: usize) {
-        for of in path(by) {
-            let figures = &mut self.figures[*of];
-            figures.failures += 1;
-            figures.told += usize::from(figures.used - bytes <= SOFT[*of] && SOFT[*of] < figures.used);
-        }
+    /// A shrinking that fails inside: nothing has changed, and nobody is told.
+    fn fail_refund(&mut self, by: usize) {
+        path(by).iter().for_each(|of| self.figures[*of].failures += 1);
     }
 }
 
@@ -317,7 +313,7 @@ fn run(limits: [usize; BUDGETS], steps: &[Step]) {
                     Err(BudgetError::Inner { budget, .. }) => {
                         assert!(is_refused);
                         assert_eq!(budget, NAMES[0]);
-                        model.fail_refund(by, less);
+                        model.fail_refund(by);
                     }
                     Err(error) => panic!("{step:?}: {error}"),
                 }
