@@ -7,10 +7,14 @@ ENTER, PROCESS, LISTS = "src/arena/enter.rs", "src/process.rs", "src/arena/lists
 SLAB, SEGMENT, HEAP, CHECKED = "src/slab.rs", "src/segment.rs", "src/heap.rs", "src/heap/checked.rs"
 MISUSE, PLACE, RECORD, QUARANTINE = "src/misuse.rs", "src/place.rs", "src/debug/record.rs", "src/debug/quarantine.rs"
 HARDENED, CXX, C = "src/hardened.rs", "preload/src/cxx.rs", "preload/src/c.rs"
+BLOCKS, BUDGET, BUDGETS, LEDGER = "src/node_pools/blocks.rs", "src/budget.rs", "src/budget/allocator.rs", "src/budget/ledger.rs"
 
 REFUSALS = "refusals+fault-injection"
 FORK_LOCKS = "fork_locks+fault-injection"
 ATTACKS = "hardened+hardened"
+NODE_POOLS = "node_pools+allocator-api2"
+NODE_POOLS_MODEL = "node_pools_model+allocator-api2"
+BUDGET_TESTS, AROUND = "budget+allocator-api2", "budget_around+allocator-api2"
 
 MUTATIONS = [
     # What the kernel refuses.
@@ -76,6 +80,24 @@ MUTATIONS = [
     ("hints are left in free blocks", SLAB, "        if hardened::ON {\n            return;\n        }\n        // SAFETY: whoever holds the block may write to it, and callers", "        // SAFETY: whoever holds the block may write to it, and callers", ATTACKS),
     ("a walk along a list has no end", LISTS, "            if let Some(block) = blocks.next() {", "            if let Some(block) = blocks.next().filter(|_| false) {",
      "preload/hazards walk_without_end"),
+    # Node pools.
+    ("node pools: a freed block is not joined with the hole behind it", BLOCKS, "        if !self.is_hole(end) {\n            return self.note_hole",
+     "        if true {\n            return self.note_hole", NODE_POOLS + " adjacent neighbours", NODE_POOLS_MODEL),
+    ("node pools: a hole is taken for a live block", BLOCKS, "self.begins.word(line) & !self.holes_in(line) & bit != 0",
+     "self.begins.word(line) & bit != 0", NODE_POOLS + " freed_twice"),
+    ("node pools: a hole that was carved counts as long as it was", BLOCKS, "        self.note_loss(block, end - block);\n", "",
+     NODE_POOLS + " figures fragmentation", NODE_POOLS_MODEL),
+    ("node pools: the tail is no free memory", BLOCKS, "self.room.largest().max((self.count - self.tail) as Granules)", "self.room.largest()",
+     NODE_POOLS + " figures fragmentation", NODE_POOLS_MODEL),
+    # Budgets.
+    ("budgets: what was reserved in vain stays reserved", LEDGER, "        self.ledger.reserved.fetch_sub(self.bytes, Ordering::Release);\n", "",
+     BUDGET_TESTS, AROUND),
+    ("budgets: a block that could not shrink tells of a crossing", BUDGET, " && !was_over {", " {", AROUND + " could_not_shrink"),
+    ("budgets: a block that grows is charged as a new one", BUDGETS,
+     "self.charge(new.size().saturating_sub(old.size()), new.align(), grow)", "self.charge(new.size(), new.align(), grow)",
+     BUDGET_TESTS + " growing", AROUND),
+    ("budgets: blocks may say that they are longer than was charged", BUDGETS, "NonNull::slice_from_raw_parts(block.cast(), size)",
+     "{ let _ = size; block }", BUDGET_TESTS + " generous", AROUND),
     # Panics.
     ("an index is checked", SEGMENT, "        self.header().free_count.get() as usize", "        [0, self.header().free_count.get() as usize][usize::from(self.address() != 0)]", "ci/panics"),
 ]

@@ -59,7 +59,8 @@ impl NodePoolsConfig {
 
     /// What a region is aligned to, in bytes.
     pub(super) const fn region_align(&self) -> usize {
-        let align = 1 << self.pool_size.ilog2();
+        // The largest power of two in it, which is not 0.
+        let align = (1 << (usize::BITS - 1)) >> (self.pool_size.leading_zeros() % usize::BITS);
         if align < ALIGN { align } else { ALIGN }
     }
 

@@ -5,9 +5,10 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 
 use allocator_api2::alloc::Allocator;
-use homing::{Homing, NodeAlloc, NodeId};
+use homing::{Budget, Homing, NodeAlloc, NodeId, NodePools, NodePoolsConfig, SoftLimit};
 
 static HOMING: Homing = Homing::new();
+static POOLS: NodePools = NodePools::new();
 
 fn layout(size: usize, align: usize) -> Option<Layout> {
     Layout::from_size_align(size, align).ok()
@@ -105,6 +106,70 @@ unsafe extern "C" fn probe_node_dealloc(block: NonNull<u8>, size: usize, align: 
         // SAFETY: the caller gives a block of that layout up.
         unsafe { here.deallocate(block, layout) };
     }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_pools_alloc(size: usize, align: usize, node: u16, zero: bool) -> Option<NonNull<u8>> {
+    let layout = layout(size, align)?;
+    let here = if zero { POOLS.allocate_zeroed(layout) } else { POOLS.allocate(layout) };
+    here.or_else(|_| POOLS.allocate_on(layout, NodeId::new(node)))
+        .or_else(|_| POOLS.allocate_zeroed_on(layout, NodeId::new(node)))
+        .ok()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_pools_dealloc(block: NonNull<u8>, size: usize, align: usize, node: u16) -> bool {
+    let node = NodeId::new(node);
+    let known = POOLS.node_of(block).is_ok_and(|actual| actual == node) && POOLS.usable_size(block).is_ok();
+    // SAFETY: the caller gives the block up, if it is one: none of these frees it where one before it has.
+    unsafe {
+        known && POOLS.deallocate_from_node(block, node).is_ok()
+            || layout(size, align).is_some_and(|layout| POOLS.deallocate_with(block, layout).is_ok())
+            || POOLS.deallocate(block).is_ok()
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_pools_resize(block: NonNull<u8>, size: usize) -> bool {
+    // SAFETY: the block is the caller's.
+    let resized = unsafe { POOLS.resize_in_place(block, size) };
+    resized == Ok(true)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_pools_figures(node: u16) -> u64 {
+    let node = NodeId::new(node);
+    let of_node = POOLS.stats_on(node).map_or(0, |stats| stats.allocations);
+    let fragmentation = POOLS.fragmentation() + POOLS.fragmentation_on(node).unwrap_or(0.0);
+    POOLS.stats().deallocations + of_node + fragmentation as u64 + POOLS.trim() as u64
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_pools_life(pool_size: usize, limit: usize, size: usize) -> bool {
+    let pools = NodePools::with(NodePoolsConfig::new().pool_size(pool_size).limit(limit));
+    layout(size, 1).is_some_and(|layout| pools.allocate(layout).is_ok())
+}
+
+/// A budget whose callback cannot panic: what one can is its own.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_budget(old: usize, new: usize, align: usize, limit: usize) -> usize {
+    let budget = Budget::new("probe", limit, &POOLS).with_soft_limit(limit / 2, |_: &SoftLimit| {});
+    let child = Budget::new("child", usize::MAX, &budget).with_soft_limit(limit / 2, |_: &SoftLimit| {});
+    let (Some(old), Some(new)) = (layout(old, align), layout(new, align)) else { return 0 };
+    let Ok(block) = child.try_allocate(old).or_else(|_| child.try_allocate_zeroed(old)) else { return 0 };
+    // SAFETY: a live block of the budget, of the old layout; and of the new one, if it has that.
+    unsafe {
+        let resized = if new.size() < old.size() {
+            child.try_shrink(block.cast(), old, new)
+        } else {
+            child.try_grow_zeroed(block.cast(), old, new)
+        };
+        match resized {
+            Ok(block) => child.deallocate(block.cast(), new),
+            Err(_) => child.deallocate(block.cast(), old),
+        }
+    }
+    child.stats().peak
 }
 
 /// The panic that is to be found.
