@@ -55,9 +55,23 @@ impl<T> Array<T> {
         if self.length < self.room {
             return Some(());
         }
-        let room = self.room.checked_mul(2)?.max(FIRST_ROOM);
+        self.move_to(self.room.checked_mul(2)?.max(FIRST_ROOM))
+    }
+
+    /// Gives room back where there is four times as much as there are elements, if they can be moved.
+    pub(super) fn give_room_back(&mut self) {
+        let room = self.room / 2;
+        if room >= FIRST_ROOM && self.length <= room / 2 {
+            let _ = self.move_to(room);
+        }
+    }
+
+    /// Moves the elements to where there is room for so many, no fewer than there are. `None` where there is no memory for
+    /// them; nothing has changed then.
+    fn move_to(&mut self, room: usize) -> Option<()> {
+        debug_assert!(self.length <= room);
         let start = self.source.allocate(arith::array(size_of::<T>(), room)?, align_of::<T>(), false)?.cast();
-        // SAFETY: there is room for more elements than these, which are not used at the old place any more.
+        // SAFETY: there is room for as many elements as these, which are not used at the old place any more.
         unsafe { start.copy_from_nonoverlapping(self.start, self.length) };
         self.give_memory_back();
         (self.start, self.room) = (start, room);
@@ -155,4 +169,36 @@ pub(super) unsafe fn take<T>(place: NonNull<T>) -> T {
     // SAFETY: as above; the value has moved.
     unsafe { Source::free(place.cast(), size_of::<T>().max(1), align_of::<T>()) };
     ManuallyDrop::into_inner(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_that_was_long_gives_its_room_back_and_keeps_what_is_left() {
+        let mut array = Array::new(Source::Caller);
+        for number in 0..10_000_u64 {
+            array.insert(array.len(), number).unwrap();
+        }
+        let mut most = array.room;
+        while array.len() > 3 {
+            let middle = array.len() / 2;
+            assert!(array.remove(middle).is_some());
+            array.give_room_back();
+            assert!(
+                array.room <= most && array.room <= (4 * array.len()).max(FIRST_ROOM),
+                "{} for {}",
+                array.room,
+                array.len()
+            );
+            assert!(array.is_sorted() && array[0] == 0);
+            most = array.room;
+        }
+        assert_eq!((array.remove(3), array.room), (None, FIRST_ROOM));
+        for number in 10_000..10_100 {
+            array.insert(array.len(), number).unwrap();
+        }
+        assert!(array.is_sorted() && array.len() == 103);
+    }
 }

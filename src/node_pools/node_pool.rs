@@ -257,6 +257,7 @@ impl Held<'_> {
         self.gone.remember(region.start(), region.end());
         self.empty -= usize::from(region.is_empty());
         self.look_from(place);
+        self.give_room_back();
         let reserved = self.pool.figures.reserved() - region.size();
         self.pool.figures.note_regions(self.regions.len(), reserved);
         Some(region)
@@ -309,6 +310,18 @@ impl Inner {
         let end = self.regions.len();
         if let Some(room) = self.room.as_mut().filter(|room| end < room.length()) {
             room.set(end, 0);
+        }
+    }
+
+    /// Gives back what is kept about regions, where there were many more of them than there are; if not now, then later.
+    fn give_room_back(&mut self) {
+        self.regions.give_room_back();
+        let most = (self.regions.len() + 1).saturating_mul(16);
+        if self.room.as_ref().is_some_and(|room| room.length() > most) {
+            if let Some(room) = Maxima::new(self.source, self.regions.len() + 1) {
+                self.room = Some(room);
+                self.look_from(0);
+            }
         }
     }
 
