@@ -64,7 +64,7 @@ pub use stats::NodePoolsStats;
 ///   be told: a pointer that was freed, and whose block was handed out anew since at the same address.)
 /// - *Threads*: any may use the value at once. Each node's pool has one lock, held for one operation; threads of different
 ///   nodes, each on its own, do not meet.
-/// - *Cost*: 600 to 950 instructions an operation with regions of 1 MiB, more by the logarithm of the size of a region and of
+/// - *Cost*: 250 to 600 instructions an operation with regions of 1 MiB, more by the logarithm of the size of a region and of
 ///   the number of regions; blocks aligned to more than 16 bytes may have free blocks looked through that have room, but not
 ///   so aligned. A block with a region of its own costs what the heap's large blocks cost, and a step for each other region
 ///   of the node. Where a thread wants many small blocks of one size, the heap itself is twenty times quicker.

@@ -148,10 +148,10 @@ impl Blocks {
     #[inline]
     pub(super) fn allocate(&mut self, count: usize, align: usize, base: usize) -> Option<usize> {
         let least = Granules::try_from(count).ok()?;
-        if self.room.largest() >= least {
-            if let Some(start) = self.take_from_hole(count, least, align, base) {
-                return Some(start);
-            }
+        if self.room.largest() >= least
+            && let Some(start) = self.take_from_hole(count, least, align, base)
+        {
+            return Some(start);
         }
         self.take_from_tail(count, align, base)
     }

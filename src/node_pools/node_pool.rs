@@ -317,11 +317,11 @@ impl Inner {
     fn give_room_back(&mut self) {
         self.regions.give_room_back();
         let most = (self.regions.len() + 1).saturating_mul(16);
-        if self.room.as_ref().is_some_and(|room| room.length() > most) {
-            if let Some(room) = Maxima::new(self.source, self.regions.len() + 1) {
-                self.room = Some(room);
-                self.look_from(0);
-            }
+        if self.room.as_ref().is_some_and(|room| room.length() > most)
+            && let Some(room) = Maxima::new(self.source, self.regions.len() + 1)
+        {
+            self.room = Some(room);
+            self.look_from(0);
         }
     }
 

@@ -36,6 +36,10 @@ pub(super) struct Region {
     holds: Holds,
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most regions are cut; a pointer more would be followed at each operation"
+)]
 enum Holds {
     /// Any number of blocks.
     Many(Blocks),
