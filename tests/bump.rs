@@ -3,7 +3,7 @@
 use std::alloc::Layout;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use homing::{Bump, BumpConfig, BumpError, BumpOverflow, CheckpointError};
+use homing::{Bump, BumpConfig, BumpError, BumpOverflow, Checkpoint, CheckpointError};
 
 const FIXED: BumpConfig = BumpConfig::new().pool_size(4096).overflow(BumpOverflow::Error);
 
@@ -331,6 +331,22 @@ fn checkpoints_of_an_arena_before_its_first_use_hold_after_it() {
     bump.alloc([1_u64; 10]);
     assert_eq!(bump.restore(point), Ok(()));
     assert_eq!(bump.stats().used, 0);
+}
+
+#[test]
+fn a_checkpoint_that_was_made_up_clears_nothing_that_lies_beyond_what_was_used() {
+    for zero in [true, false] {
+        let mut bump = Bump::with(BumpConfig::new().pool_size(4096).zero_on_reset(zero));
+        bump.alloc([1_u8; 64]);
+        // Leaves nearly all of the first chunk over.
+        bump.alloc([2_u8; 5000]);
+        let [id, resets, restores, _] = bump.checkpoint().to_words();
+        let made_up = Checkpoint::from_words([id, resets, restores, 2000]).unwrap();
+        bump.restore(made_up).unwrap();
+        assert_eq!(bump.stats().used, 64, "no more than what was used there");
+        bump.restore(Checkpoint::from_words([id, resets, u64::MAX, u64::MAX]).unwrap()).unwrap();
+        assert_eq!(bump.stats().used, 64);
+    }
 }
 
 #[test]

@@ -283,7 +283,8 @@ impl Head {
             less.into_iter().for_each(|less| self.free(less));
             (chunk, top) = (before, top_before);
         }
-        let new_top = chunk.end() - (position - chunk.base());
+        // Beyond what was used of this chunk lie only positions that were made up.
+        let new_top = (chunk.end() - (position - chunk.base())).max(top);
         if zero {
             // SAFETY: as above.
             unsafe { chunk.clear(top, new_top) };
