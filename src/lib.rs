@@ -43,6 +43,7 @@ mod arena;
 mod arith;
 #[cfg(not(loom))]
 mod audit;
+#[cfg(not(loom))]
 mod budget;
 #[cfg(all(test, loom))]
 #[path = "budget/ledger.rs"]
@@ -116,6 +117,7 @@ mod zone;
 pub use crate::arena::ArenaId;
 #[cfg(not(loom))]
 pub use crate::audit::{Audit, AuditError, audit};
+#[cfg(not(loom))]
 pub use crate::budget::{Budget, BudgetError, BudgetStats, SoftLimit, last_refusal};
 #[cfg(not(loom))]
 pub use crate::bump::{Bump, BumpError, BumpMonitor, BumpStats, Checkpoint, CheckpointError, LocalBump};
@@ -127,10 +129,8 @@ pub use crate::config::{Config, Debug, Large, Overflow, Policy, Zero, check_sett
 pub use crate::global::Homing;
 #[cfg(not(loom))]
 pub use crate::heap::checked::{try_dealloc, try_free};
-pub use crate::ids::BudgetId;
 #[cfg(not(loom))]
-pub use crate::ids::BumpId;
-pub use crate::ids::NodePoolsId;
+pub use crate::ids::{BudgetId, BumpId, NodePoolsId};
 #[cfg(not(loom))]
 pub use crate::misuse::FreeError;
 #[cfg(not(loom))]
