@@ -15,6 +15,11 @@ enum Operation {
     Checkpoint,
     /// To one of the checkpoints so far.
     Restore(prop::sample::Index),
+    /// To a position that nobody ever saw.
+    MadeUp {
+        position: u64,
+        restores: u64,
+    },
     Reset,
     #[cfg(feature = "allocator-api2")]
     Deallocate(prop::sample::Index),
@@ -48,9 +53,16 @@ fn operations() -> impl Strategy<Value = Operation> {
         10 => (sizes(), shifts.clone()).prop_map(|(size, shift)| Operation::Allocate { size, shift }),
         4 => Just(Operation::Checkpoint),
         4 => index.prop_map(Operation::Restore),
+        1 => made_up(),
         1 => Just(Operation::Reset),
         9 => more(shifts.boxed()),
     ]
+}
+
+fn made_up() -> impl Strategy<Value = Operation> {
+    let positions = prop_oneof![0_u64..10_000, 0_u64..1_000_000, Just(u64::MAX)];
+    let restores = prop_oneof![0_u64..10, Just(u64::MAX)];
+    (positions, restores).prop_map(|(position, restores)| Operation::MadeUp { position, restores })
 }
 
 #[cfg(feature = "allocator-api2")]
@@ -170,6 +182,18 @@ impl Model {
         }
     }
 
+    /// Nothing is known after it but that all that is handed out from then on is as good as ever.
+    fn restore_to_made_up(&mut self, position: u64, restores: u64) {
+        let before = self.bump.stats();
+        let [id, resets, ..] = self.bump.checkpoint().to_words();
+        let point = Checkpoint::from_words([id, resets, restores, position]).expect("there is such an arena");
+        if self.bump.restore(point).is_ok() {
+            self.blocks.clear();
+            self.points.iter_mut().for_each(|point| point.is_undone = point.is_undone.filter(|undone| *undone));
+        }
+        assert!(self.bump.stats().used <= before.used);
+    }
+
     fn reset(&mut self) {
         self.bump.reset();
         self.resets += 1;
@@ -187,6 +211,7 @@ impl Model {
             }
             Operation::Checkpoint => self.checkpoint(),
             Operation::Restore(which) => self.restore(which),
+            Operation::MadeUp { position, restores } => self.restore_to_made_up(position, restores),
             Operation::Reset => self.reset(),
             #[cfg(feature = "allocator-api2")]
             Operation::Deallocate(which) => self.deallocate(which),
