@@ -6,6 +6,7 @@ MEMORY, THREAD = "src/os/linux/memory.rs", "src/os/linux/thread.rs"
 ENTER, PROCESS, LISTS = "src/arena/enter.rs", "src/process.rs", "src/arena/lists.rs"
 SLAB, SEGMENT, HEAP, CHECKED = "src/slab.rs", "src/segment.rs", "src/heap.rs", "src/heap/checked.rs"
 MISUSE, PLACE, RECORD, QUARANTINE = "src/misuse.rs", "src/place.rs", "src/debug/record.rs", "src/debug/quarantine.rs"
+BUMP, BUMP_BLOCKS, BUMP_LOCAL = "src/bump/head.rs", "src/bump/allocator.rs", "src/bump/local.rs"
 HARDENED, CXX, C = "src/hardened.rs", "preload/src/cxx.rs", "preload/src/c.rs"
 BLOCKS, BUDGET, BUDGETS, LEDGER = "src/node_pools/blocks.rs", "src/budget.rs", "src/budget/allocator.rs", "src/budget/ledger.rs"
 
@@ -15,6 +16,7 @@ ATTACKS = "hardened+hardened"
 NODE_POOLS = "node_pools+allocator-api2"
 NODE_POOLS_MODEL = "node_pools_model+allocator-api2"
 BUDGET_TESTS, AROUND = "budget+allocator-api2", "budget_around+allocator-api2"
+BUMP_MODEL = "bump_model+allocator-api2"
 
 MUTATIONS = [
     # What the kernel refuses.
@@ -98,6 +100,21 @@ MUTATIONS = [
      BUDGET_TESTS + " growing", AROUND),
     ("budgets: blocks may say that they are longer than was charged", BUDGETS, "NonNull::slice_from_raw_parts(block.cast(), size)",
      "{ let _ = size; block }", BUDGET_TESTS + " generous", AROUND),
+    # Bump arenas.
+    ("a bump arena's reset clears nothing", BUMP, "                if zero {\n                    // SAFETY: nobody uses",
+     "                if false && zero {\n                    // SAFETY: nobody uses", "bump+allocator-api2 zero", BUMP_MODEL),
+    ("a bump arena's blocks come back uncleared", BUMP_BLOCKS, "        if self.config.zero_on_reset {\n            // SAFETY: the caller's promise.",
+     "        if false {\n            // SAFETY: the caller's promise.", BUMP_MODEL),
+    ("a bump arena's blocks come back from below a checkpoint", BUMP, "        end <= self.limit.get()", "        let _ = end;\n        true", BUMP_MODEL),
+    ("a bump arena believes made-up checkpoints", BUMP, "(chunk.end() - (position - chunk.base())).max(top)",
+     "chunk.end() - (position - chunk.base())", "bump+allocator-api2 made_up", BUMP_MODEL),
+    ("a bump arena forgets the lowest restore", "src/bump/restores.rs", "restore.position < position)\n    }", "restore.position < position && restore.position != 0)\n    }",
+     BUMP_MODEL),
+    ("a bump arena's high-water mark goes down", "src/bump/gauge.rs", "        self.low.store(lowest, Ordering::Relaxed);\n", "        let _ = lowest;\n", BUMP_MODEL),
+    ("a thread's bump arena is held twice", BUMP_LOCAL, "if state.held.swap(true, Ordering::Relaxed) {", "if state.held.swap(true, Ordering::Relaxed) && false {",
+     "bump_local+allocator-api2 reentry told"),
+    ("a thread's bump arena is not given up by a clean-up", BUMP_LOCAL, "        os::set_thread_value(ptr::null_mut(), on_thread_end);\n        // SAFETY: no guard is out, and the thread's data names it no more.\n        unsafe { free(local) };",
+     "        os::set_thread_value(ptr::null_mut(), on_thread_end);", "bump_local+allocator-api2 without_growth"),
     # Panics.
     ("an index is checked", SEGMENT, "        self.header().free_count.get() as usize", "        [0, self.header().free_count.get() as usize][usize::from(self.address() != 0)]", "ci/panics"),
 ]

@@ -6,6 +6,7 @@ use std::ptr::{self, NonNull};
 
 use allocator_api2::alloc::Allocator;
 use homing::{Budget, Homing, NodeAlloc, NodeId, NodePools, NodePoolsConfig, SoftLimit};
+use homing::{Bump, BumpConfig, BumpOverflow, BumpStats, Checkpoint, Homing, NodeAlloc, NodeId};
 
 static HOMING: Homing = Homing::new();
 static POOLS: NodePools = NodePools::new();
@@ -170,6 +171,100 @@ unsafe extern "C" fn probe_budget(old: usize, new: usize, align: usize, limit: u
         }
     }
     child.stats().peak
+}
+
+extern "C" fn probe_bump(pool_size: usize, zero: bool, grows: bool, node: u16) -> Option<NonNull<Bump>> {
+    let overflow = if grows { BumpOverflow::Grow } else { BumpOverflow::Error };
+    let config = BumpConfig::new().pool_size(pool_size).zero_on_reset(zero).overflow(overflow);
+    let config = if node == u16::MAX { config } else { config.node(NodeId::new(node)) };
+    // SAFETY: the layout is of some size.
+    let place = NonNull::new(unsafe { HOMING.alloc(Layout::new::<Bump>()) })?.cast::<Bump>();
+    // SAFETY: as large and aligned as that, and nobody else's.
+    unsafe { place.write(Bump::with(config)) };
+    Some(place)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_bump_end(bump: NonNull<Bump>) {
+    // SAFETY: the caller gives up what `probe_bump` made.
+    unsafe { bump.drop_in_place() };
+    // SAFETY: likewise.
+    unsafe { HOMING.dealloc(bump.as_ptr().cast(), Layout::new::<Bump>()) };
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_bump_alloc(bump: &Bump, size: usize, align: usize) -> Option<NonNull<u8>> {
+    bump.try_alloc_bytes(size, align).ok()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_bump_values(bump: &Bump, letters: *const u8, count: usize) -> Option<&mut usize> {
+    // SAFETY: the caller's, so many.
+    let letters = unsafe { std::slice::from_raw_parts(letters, count) };
+    let copies = bump.try_alloc_slice_copy(letters).ok()?;
+    let clones = bump.try_alloc_slice_clone(letters).ok()?;
+    let filled = bump.try_alloc_slice_fill_with(count, |place| place).ok()?;
+    // SAFETY: they are those of a text.
+    let text = bump.try_alloc_str(unsafe { std::str::from_utf8_unchecked(letters) }).ok()?;
+    bump.try_alloc_with(|| copies.len() + clones.len() + filled.len() + text.len()).ok()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_bump_reset(bump: &mut Bump) {
+    bump.reset();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_bump_checkpoint(bump: &Bump, words: &mut [u64; 4]) {
+    *words = bump.checkpoint().to_words();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_bump_restore(bump: &mut Bump, words: &[u64; 4]) -> bool {
+    Checkpoint::from_words(*words).is_some_and(|checkpoint| bump.restore(checkpoint).is_ok())
+}
+
+fn sum(stats: BumpStats) -> f64 {
+    stats.utilisation() + stats.used as f64
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_bump_stats(bump: &Bump) -> f64 {
+    sum(bump.stats()) + bump.try_monitor().map_or(0.0, |monitor| sum(monitor.stats()))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_bump_local(size: usize, align: usize) -> Option<NonNull<u8>> {
+    let mut bump = Bump::local().ok()?;
+    let point = bump.checkpoint();
+    let block = bump.try_alloc_bytes(size, align).ok()?;
+    bump.restore(point).ok()?;
+    bump.reset();
+    Some(block)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_bump_resize(
+    bump: &Bump,
+    block: NonNull<u8>,
+    old: usize,
+    new: usize,
+    align: usize,
+) -> Option<NonNull<u8>> {
+    let (old, new) = (layout(old, align)?, layout(new, align)?);
+    // SAFETY: the block is the caller's, of the old layout.
+    let resized = unsafe {
+        if new.size() < old.size() { bump.shrink(block, old, new) } else { bump.grow_zeroed(block, old, new) }
+    };
+    resized.or_else(|_| bump.allocate_zeroed(new)).ok().map(NonNull::cast)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_bump_dealloc(bump: &Bump, block: NonNull<u8>, size: usize, align: usize) {
+    if let Some(layout) = layout(size, align) {
+        // SAFETY: the caller gives a block of that layout up.
+        unsafe { bump.deallocate(block, layout) };
+    }
 }
 
 /// The panic that is to be found.
