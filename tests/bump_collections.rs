@@ -9,7 +9,7 @@ use allocator_api2::alloc::Allocator;
 use allocator_api2::boxed::Box;
 use allocator_api2::vec::Vec;
 use hashbrown::HashMap;
-use homing::{Bump, BumpConfig, BumpOverflow};
+use homing::{Bump, BumpConfig, BumpOverflow, Homing};
 
 struct Counted<'a>(&'a Cell<usize>);
 
@@ -118,4 +118,30 @@ fn an_arena_is_an_allocator_by_value_too() {
     assert_eq!(vector.allocator().stats().used, vector.capacity() * 4);
     let vector = std::thread::spawn(move || vector).join().unwrap();
     assert!(vector.iter().copied().eq(0..1000));
+}
+
+#[test]
+fn a_block_that_grows_does_not_reach_over_from_one_chunk_into_its_neighbour() {
+    for slots in 1..=8_usize {
+        // A hole, of the size of the second chunk, that lies before the first one.
+        let pool = slots * (64 << 10);
+        let hole = Layout::from_size_align(2 * pool, 64).unwrap();
+        let holes: Vec<_> = (0..8).map(|_| Homing::new().allocate(hole).unwrap()).collect();
+        let bump = Bump::with(BumpConfig::new().pool_size(pool));
+        let layout = Layout::from_size_align(64, 64).unwrap();
+        let fill = bump.alloc_layout(Layout::from_size_align(pool - 64, 64).unwrap());
+        let block = bump.allocate(layout).unwrap().cast::<u8>();
+        assert_eq!(block.addr().get() + 64, fill.addr().get(), "the first chunk is full");
+        for hole_at in holes {
+            // SAFETY: obtained above, and not used.
+            unsafe { Homing::new().deallocate(hole_at.cast(), hole) };
+        }
+        // The second chunk, which nothing is left in.
+        let last = bump.allocate(layout).unwrap().cast::<u8>();
+        // SAFETY: obtained just now.
+        unsafe { bump.deallocate(last, layout) };
+        // SAFETY: the block is one of the arena's.
+        let grown = unsafe { bump.grow(block, layout, Layout::from_size_align(128, 64).unwrap()) }.unwrap();
+        assert!(grown.cast::<u8>().addr().get() + 128 <= last.addr().get() + 64, "within the second chunk");
+    }
 }

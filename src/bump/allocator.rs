@@ -17,7 +17,8 @@ impl Bump {
     unsafe fn grow_block(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<u8>, AllocError> {
         let head = self.head();
         let end = block.addr().get() + old.size();
-        let grown = match head.is_last(block) {
+        // A block that begins where an empty chunk ends is its neighbour's.
+        let grown = match head.is_last(block) && head.may_give_back(end) {
             true => head.place_last(end, new.size(), new.align()),
             false => None,
         };

@@ -52,7 +52,7 @@ impl Bump {
     /// The point that [`restore`](Self::restore) takes the arena back to.
     ///
     /// A block that lies below a checkpoint is not taken back by itself any more when it is deallocated, but only by a reset
-    /// or a restore. *Cost*: some thirty instructions.
+    /// or a restore; one that grows is moved. *Cost*: some thirty instructions.
     ///
     /// ```
     /// let mut bump = homing::Bump::new();
@@ -75,7 +75,8 @@ impl Bump {
     ///
     /// It may be done again and again, and for nested checkpoints from the inner ones to the outer ones. What was put into
     /// the arena meanwhile is not dropped; chunks obtained meanwhile go back to the heap, but for the largest. With
-    /// [`zero_on_reset`](crate::BumpConfig::zero_on_reset), what was used is cleared.
+    /// [`zero_on_reset`](crate::BumpConfig::zero_on_reset), what was used is cleared. A restore to a point beyond those of all
+    /// restores before it is remembered until the arena is reset, or restored to an earlier point: 16 bytes of the heap.
     ///
     /// # Errors
     /// Nothing is changed where the checkpoint does not hold any more:

@@ -49,8 +49,9 @@ impl BumpStats {
 /// A handle to a bump arena's figures, for any thread: see [`Bump::monitor`](crate::Bump::monitor).
 ///
 /// Reading takes no lock and waits for nobody, also where the arena's thread stands still in the middle of an operation;
-/// each reading is of one moment (the high-water mark may be of a later one). It costs some twenty instructions, and the line of the cache that the arena works on has to
-/// come over. Once the arena is gone its last figures remain: nothing used, nothing held.
+/// each reading is of one moment (the high-water mark may be of a later one). It costs some twenty instructions, and the
+/// line of the cache that the arena works on has to come over. Once the arena is gone its last figures remain: nothing
+/// used, nothing held.
 #[derive(Debug)]
 pub struct BumpMonitor {
     head: NonNull<Head>,
