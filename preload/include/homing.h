@@ -186,7 +186,9 @@ homing_status homing_bump_local(homing_bump **bump);
 void homing_bump_destroy(homing_bump *bump);
 
 // `size` bytes aligned to `align`, a power of two; null, and `errno` ENOMEM, EINVAL or EBUSY, where that cannot be: no room
-// or memory, an alignment that is no power of two, a call from a signal handler on top of another call for the same arena.
+// or memory, an alignment that is no power of two, a call that is found to have come in on top of another for the same
+// arena. A signal handler must not use an arena that the thread it interrupts may be using: it is found out only while that
+// one obtains memory, and overwrites blocks otherwise. `homing_bump_local` always tells.
 //
 // # Safety
 // A live arena, used by the calling thread alone.
