@@ -106,6 +106,8 @@ MUTATIONS = [
     ("a bump arena's blocks come back uncleared", BUMP_BLOCKS, "        if self.config.zero_on_reset {\n            // SAFETY: the caller's promise.",
      "        if false {\n            // SAFETY: the caller's promise.", BUMP_MODEL),
     ("a bump arena's blocks come back from below a checkpoint", BUMP, "        end <= self.limit.get()", "        let _ = end;\n        true", BUMP_MODEL),
+    ("a bump arena's block grows over into another chunk", BUMP_BLOCKS, "match head.is_last(block) && head.may_give_back(end) {", "match head.is_last(block) {",
+     "bump_collections+allocator-api2 neighbour"),
     ("a bump arena believes made-up checkpoints", BUMP, "(chunk.end() - (position - chunk.base())).max(top)",
      "chunk.end() - (position - chunk.base())", "bump+allocator-api2 made_up", BUMP_MODEL),
     ("a bump arena forgets the lowest restore", "src/bump/restores.rs", "restore.position < position)\n    }", "restore.position < position && restore.position != 0)\n    }",
