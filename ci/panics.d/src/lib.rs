@@ -5,8 +5,10 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 
 use allocator_api2::alloc::Allocator;
-use homing::{Budget, Homing, NodeAlloc, NodeId, NodePools, NodePoolsConfig, SoftLimit};
-use homing::{Bump, BumpConfig, BumpOverflow, BumpStats, Checkpoint, Homing, NodeAlloc, NodeId};
+use homing::{
+    Budget, Bump, BumpConfig, BumpOverflow, BumpStats, Checkpoint, Homing, NodeAlloc, NodeId, NodePools,
+    NodePoolsConfig, SoftLimit,
+};
 
 static HOMING: Homing = Homing::new();
 static POOLS: NodePools = NodePools::new();
