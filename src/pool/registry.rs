@@ -61,6 +61,11 @@ impl Registry {
         self.find(address).is_some_and(|(_, place)| place.get() == address)
     }
 
+    /// The addresses of all slabs, in no order.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = usize> + '_ {
+        self.places().iter().map(Cell::get).filter(|address| *address != 0)
+    }
+
     /// Adds the address of a slab. False where there is no memory for it.
     pub(super) fn insert(&self, address: usize, source: Source) -> bool {
         if (self.count.get() + 1) * 2 > self.places().len() && !self.grow(source) {

@@ -210,14 +210,28 @@ impl Slabs {
             slab.set_state(State::Parked, geometry);
         }
         let waiting = self.partial.pop().or_else(|| self.spare.take());
-        let slab = match waiting {
-            Some(slab) => slab,
-            None => self.make(geometry)?,
-        };
+        let Some(slab) = waiting.or_else(|| self.make(geometry)) else { return self.scrape(geometry) };
         slab.set_state(State::Current, geometry);
         self.current.set(Some(slab));
         self.cursor.set(0);
         self.take_word(slab, geometry).then_some(())
+    }
+
+    /// Where there is no memory for a slab: takes a word of free objects from any that has some, though not many. There is no
+    /// current slab, and none with room.
+    #[cold]
+    fn scrape(&self, geometry: &Geometry) -> Option<()> {
+        let (slab, word, bits) = self.registry.addresses().find_map(|address| {
+            // SAFETY: the registry has the slabs that have not gone.
+            let slab = unsafe { Slab::at(address) };
+            // SAFETY: the geometry has these words.
+            let any = |word: usize| Some((slab, word, unsafe { slab.free_bits(word) })).filter(|(.., bits)| *bits != 0);
+            if slab.out() < geometry.objects { (0..geometry.words()).find_map(any) } else { None }
+        })?;
+        slab.set_state(State::Current, geometry);
+        self.current.set(Some(slab));
+        self.hand_out(slab, word, bits, geometry);
+        Some(())
     }
 
     /// Takes a word of free objects from the current slab: the one taken last, if enough have come back; else the next one that
@@ -226,19 +240,25 @@ impl Slabs {
         // SAFETY: the searches below ask for words that the geometry has; the cursor is one of them.
         let bits = |word: usize| unsafe { slab.free_bits(word) };
         let last = self.cursor.get();
-        let counted = |word: usize, bits: u64| (word, bits, bits.count_ones());
-        let any = |word: usize| Some(bits(word)).filter(|bits| *bits != 0).map(|bits| counted(word, bits));
-        let warm = counted(last, bits(last));
-        let found = if warm.2 >= WARM {
-            Some(warm)
+        let any = |word: usize| Some((word, bits(word))).filter(|(_, bits)| *bits != 0);
+        let warm = bits(last);
+        let found = if warm.count_ones() >= WARM {
+            Some((last, warm))
         } else {
             (last + 1..geometry.words()).find_map(any).or_else(|| {
                 let is_worthwhile = slab.out() + geometry.worthwhile() <= geometry.objects;
                 if is_worthwhile { (0..=last).find_map(any) } else { None }
             })
         };
-        let Some((word, bits, count)) = found else { return false };
-        // SAFETY: as above.
+        let Some((word, bits)) = found else { return false };
+        self.hand_out(slab, word, bits, geometry);
+        true
+    }
+
+    /// Takes those free objects from that word of the current slab: all that it has.
+    fn hand_out(&self, slab: Slab, word: usize, bits: u64, geometry: &Geometry) {
+        let count = bits.count_ones();
+        // SAFETY: the word has free objects, so the geometry has it.
         unsafe { slab.clear_flags(word) };
         slab.count_out(count);
         self.tally.takes(count);
@@ -246,7 +266,6 @@ impl Slabs {
         self.word.set(bits);
         // Of a slab's last word not all may lie within it, but those that bits stand for do.
         self.base.set(slab.start().as_ptr().wrapping_add((geometry.first + word * 64) * geometry.stride));
-        true
     }
 
     /// A new slab; `None` where there is no memory for it.
