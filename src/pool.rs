@@ -72,6 +72,8 @@ use crate::topology::NodeId;
 /// std::thread::scope(|threads| threads.spawn(|| pool.insert(7).is_ok()).join().unwrap());
 /// ```
 pub struct Pool<T> {
+    // Dropped by itself: a `Drop` of `Pool<T>` could reach what `T` borrows, for all that the compiler knows, and so forbid
+    // values that hold guards of their own pool.
     slabs: Slabs,
     objects: PhantomData<NonNull<T>>,
 }
@@ -108,7 +110,7 @@ impl<T> Pool<T> {
     }
 
     const fn of(source: Source) -> Self {
-        Pool { slabs: Slabs::new(source), objects: PhantomData }
+        Pool { slabs: Slabs::new(source, &Self::GEOMETRY), objects: PhantomData }
     }
 
     /// The node, if the pool was made for a certain one.
@@ -243,12 +245,5 @@ impl<T> Default for Pool<T> {
 impl<T> core::fmt::Debug for Pool<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Pool").field("node", &self.node()).field("stats", &self.stats()).finish()
-    }
-}
-
-impl<T> Drop for Pool<T> {
-    fn drop(&mut self) {
-        // SAFETY: guards borrow the pool, so none is out.
-        unsafe { self.slabs.release_all(&Self::GEOMETRY) };
     }
 }

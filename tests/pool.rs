@@ -521,6 +521,40 @@ fn values_that_use_the_pool_in_drop_and_while_they_are_made_find_it_whole() {
 }
 
 #[test]
+fn values_hold_guards_of_their_own_pool_and_borrow_what_lives_as_long_as_it() {
+    let _alone = alone();
+    /// A list whose links are guards.
+    struct Link<'p> {
+        number: &'p Cell<u32>,
+        next: RefCell<Option<PoolBox<'p, Link<'p>>>>,
+    }
+    let numbers: Vec<_> = (0..100).map(Cell::new).collect();
+    let pool = Pool::new();
+    let mut list = None;
+    for number in &numbers {
+        list = Some(pool.insert(Link { number, next: RefCell::new(list) }).unwrap());
+    }
+    let mut sum = 0;
+    while let Some(link) = list {
+        sum += link.number.get();
+        link.number.set(0);
+        list = link.next.take();
+    }
+    assert_eq!((sum, stats_of(&pool)), (4950, (100, 100, 0, 100)));
+    // A ring has no first to drop: it goes with the pool.
+    let first = PoolBox::leak(pool.insert(Link { number: &numbers[0], next: RefCell::new(None) }).unwrap());
+    let second = pool.insert(Link { number: &numbers[1], next: RefCell::new(None) }).unwrap();
+    // SAFETY: the object holds a value, which its leaked reference is not used for from here on.
+    let first = unsafe { PoolBox::from_raw(&pool, NonNull::from(first)) };
+    let second = PoolBox::into_raw(second);
+    // SAFETY: the second object holds a value, and is the first one's from here on.
+    first.next.replace(Some(unsafe { PoolBox::from_raw(&pool, second) }));
+    // SAFETY: it is alive, as the pool is.
+    unsafe { second.as_ref() }.next.replace(Some(first));
+    assert_eq!(pool.stats().objects, 2);
+}
+
+#[test]
 fn where_there_is_no_memory_the_error_says_how_much_was_asked_for() {
     let _alone = alone();
     let pool = Pool::<[u8; 1 << 46]>::new();

@@ -36,6 +36,8 @@ pub(super) struct Slabs {
     spare: Cell<Option<Slab>>,
     registry: Registry,
     source: Source,
+    /// Bytes of a slab, for the end of it all.
+    slab: usize,
     /// The token of the pool's user. Read by droppers of guards; hardly ever written.
     user: CachePadded<AtomicUsize>,
     /// Written by droppers of guards.
@@ -47,7 +49,7 @@ pub(super) struct Slabs {
 const WARM: u32 = 8;
 
 impl Slabs {
-    pub(super) const fn new(source: Source) -> Self {
+    pub(super) const fn new(source: Source, geometry: &Geometry) -> Self {
         Slabs {
             word: Cell::new(0),
             base: Cell::new(core::ptr::null_mut()),
@@ -59,6 +61,7 @@ impl Slabs {
             spare: Cell::new(None),
             registry: Registry::new(),
             source,
+            slab: geometry.slab,
             user: CachePadded::new(AtomicUsize::new(0)),
             returned: CachePadded::new(Returned::new()),
         }
@@ -373,15 +376,14 @@ impl Slabs {
     pub(super) fn count_heap(&self, out: Option<usize>, home: Option<usize>, geometry: &Geometry) {
         self.tally.heap_changes(out, home, geometry.size, &self.returned);
     }
+}
 
-    /// Gives all slabs back to the heap, whatever is out.
-    ///
-    /// # Safety
-    /// Nobody uses the slabs or this any more.
-    pub(super) unsafe fn release_all(&self, geometry: &Geometry) {
+impl Drop for Slabs {
+    /// Gives all slabs back to the heap, whatever is out: guards borrow the pool, so none is.
+    fn drop(&mut self) {
         self.registry.clear(|address| {
-            // SAFETY: a slab's address, which `make` took for this size; the caller's promise.
-            unsafe { Source::free(Slab::at(address).start(), geometry.slab, geometry.slab) };
+            // SAFETY: a slab's address, which `make` took for this size; nobody uses it any more.
+            unsafe { Source::free(Slab::at(address).start(), self.slab, self.slab) };
         });
     }
 }
