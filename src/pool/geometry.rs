@@ -79,6 +79,7 @@ impl Geometry {
     }
 
     /// The largest alignment that every object has.
+    #[cfg(any(test, feature = "allocator-api2"))]
     pub(super) const fn align(&self) -> usize {
         1 << self.stride.trailing_zeros()
     }

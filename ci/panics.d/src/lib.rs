@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use allocator_api2::alloc::Allocator;
 use homing::{
     Budget, Bump, BumpConfig, BumpOverflow, BumpStats, Checkpoint, Homing, NodeAlloc, NodeId, NodePools,
-    NodePoolsConfig, SoftLimit,
+    NodePoolsConfig, Pool, PoolBox, SoftLimit,
 };
 
 static HOMING: Homing = Homing::new();
@@ -267,6 +267,71 @@ unsafe extern "C" fn probe_bump_dealloc(bump: &Bump, block: NonNull<u8>, size: u
         // SAFETY: the caller gives a block of that layout up.
         unsafe { bump.deallocate(block, layout) };
     }
+}
+
+/// An object of a pool.
+type Object = [u64; 5];
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_pool(pool: *mut Pool<Object>, node: u16) {
+    // SAFETY: the caller has room for one there.
+    unsafe { pool.write(Pool::on_node(NodeId::new(node)).unwrap_or_default()) };
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_pool_drop(pool: *mut Pool<Object>) {
+    // SAFETY: the caller gives the pool up.
+    unsafe { pool.drop_in_place() };
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_pool_insert(pool: &Pool<Object>, value: u64) -> Option<NonNull<Object>> {
+    pool.insert([value; 5]).ok().map(PoolBox::into_raw)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_pool_guard_drop(pool: &Pool<Object>, object: NonNull<Object>) {
+    // SAFETY: the caller's guard, taken apart, which is dropped on whichever thread.
+    drop(unsafe { PoolBox::from_raw(pool, object) });
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_pool_guard_drop_elsewhere(guard: *mut PoolBox<'_, Object>) {
+    // SAFETY: the caller gives the guard up.
+    unsafe { guard.drop_in_place() };
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_pool_allocate(pool: &Pool<Object>) -> Option<NonNull<Object>> {
+    pool.allocate().ok()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_pool_deallocate(pool: &Pool<Object>, object: NonNull<Object>) -> bool {
+    // SAFETY: the pool looks at what it is given; the caller gives it up, if it is an object.
+    unsafe { pool.deallocate(object) }.is_ok()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn probe_pool_stats(pool: &Pool<Object>) -> u64 {
+    pool.trim();
+    pool.stats().bytes_out
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn probe_pool_resize(
+    pool: &Pool<Object>,
+    block: NonNull<u8>,
+    old: usize,
+    new: usize,
+    align: usize,
+) -> Option<NonNull<u8>> {
+    let (old, new) = (layout(old, align)?, layout(new, align)?);
+    // SAFETY: the block is the caller's, of the old layout.
+    let resized = unsafe {
+        if new.size() < old.size() { pool.shrink(block, old, new) } else { pool.grow_zeroed(block, old, new) }
+    };
+    resized.ok().map(NonNull::cast)
 }
 
 /// The panic that is to be found.
