@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 use std::sync::mpsc;
 use std::thread;
 
-use homing::{NodeId, NodePools, NodePoolsConfig, NodePoolsError, Topology, resident_node};
+use homing::{NodeId, NodePools, NodePoolsConfig, NodePoolsError, Pool, PoolBox, Topology, resident_node};
 
 #[global_allocator]
 static OWN: System = System;
@@ -217,5 +217,77 @@ fn threads_of_all_nodes_at_once_free_blocks_of_all_nodes_and_none_is_lost() {
         let block = Block::take(&pools, REGION, Some(node));
         block.lies_on(&pools, node);
         block.give(&pools).unwrap();
+    }
+}
+
+/// Holds the kernel's word on where an object lies against the node.
+fn object_lies_on(object: &[u64; 32], node: NodeId) {
+    assert_eq!(resident_node((&raw const *object).cast()), Ok(Some(node)));
+}
+
+#[test]
+fn guards_dropped_by_threads_of_other_nodes_bring_objects_home_which_are_handed_out_there_again() {
+    const EACH: u64 = 2000;
+    type Guards<'p> = Vec<PoolBox<'p, [u64; 32]>>;
+    let (cpus, nodes) = (cpus(), nodes());
+    // Those of the thread that uses them, and those of the next node, wherever their user is.
+    for named in [false, true] {
+        let node_of = |index: usize| match named {
+            true => nodes[(index + 1) % nodes.len()],
+            false => cpus[index].1,
+        };
+        let pool_of = |index| if named { Pool::on_node(node_of(index)).unwrap() } else { Pool::new() };
+        let mut pools: Vec<Pool<[u64; 32]>> = (0..cpus.len()).map(pool_of).collect();
+        let (senders, receivers): (Vec<_>, Vec<_>) = cpus.iter().map(|_| mpsc::channel::<Guards<'_>>()).unzip();
+        // Nobody sends anything here: ends when all have dropped their guards, and their senders.
+        let (working, all_done): (Vec<_>, Vec<_>) = cpus.iter().map(|_| mpsc::channel::<()>()).unzip();
+        thread::scope(|scope| {
+            for (((index, pool), inbox), all_done) in pools.iter_mut().enumerate().zip(receivers).zip(all_done) {
+                let (node, cpu) = (node_of(index), cpus[index].0);
+                let (senders, working) = (senders.clone(), working.clone());
+                scope.spawn(move || {
+                    run_on(cpu);
+                    let pool = &*pool;
+                    let take =
+                        || -> Guards<'_> { (0..EACH).map(|number| pool.insert([number; 32]).unwrap()).collect() };
+                    let addresses = |guards: &Guards<'_>| -> BTreeSet<usize> {
+                        guards.iter().map(|guard| (&raw const **guard).addr()).collect()
+                    };
+                    let mut guards = take();
+                    guards.iter().for_each(|guard| object_lies_on(guard, node));
+                    let (taken, slabs) = (addresses(&guards), pool.stats().slabs);
+                    // To the other nodes by turns; where there is one node, its own thread has them all.
+                    let others = (0..senders.len()).filter(|other| *other != index || senders.len() == 1);
+                    let others: Vec<_> = others.collect();
+                    let share = guards.len().div_ceil(others.len());
+                    for other in others {
+                        let rest = guards.split_off(guards.len().min(share));
+                        senders[other].send(std::mem::replace(&mut guards, rest)).unwrap();
+                    }
+                    drop(senders);
+                    for guards in inbox {
+                        assert!(guards.iter().all(|guard| guard[31] < EACH && guard[0] == guard[31]));
+                        // On another thread of this node, too, that has never used a pool.
+                        thread::scope(|scope| scope.spawn(move || drop(guards)).join().unwrap());
+                    }
+                    drop(working);
+                    assert_eq!(all_done.iter().count(), 0);
+
+                    let stats = pool.stats();
+                    assert_eq!((stats.allocations, stats.deallocations, stats.objects), (EACH, EACH, 0));
+                    let guards = take();
+                    guards.iter().for_each(|guard| object_lies_on(guard, node));
+                    assert_eq!(pool.stats().peak_objects, EACH as usize);
+                    // The slab that was taken from last may not be used up; all else is where it was.
+                    let again = addresses(&guards);
+                    assert!(pool.stats().slabs <= slabs + 1, "{} slabs after {slabs}", pool.stats().slabs);
+                    assert!(again.intersection(&taken).count() >= again.len() / 2, "others' memory was handed out");
+                    drop(guards);
+                    pool.trim();
+                    assert_eq!((pool.stats().objects, pool.stats().reserved), (0, 0));
+                });
+            }
+            drop((senders, working));
+        });
     }
 }
