@@ -12,7 +12,7 @@ use std::io::Write;
 
 use crate::os::fault::{self, Call};
 use crate::os::{Binding, Moved, NodeMask};
-use crate::sync::{AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Bytes in a page, as far as the allocator's rounding is concerned.
 #[inline]
@@ -243,16 +243,16 @@ pub(crate) fn at_exit(_: extern "C" fn()) -> bool {
     true
 }
 
-static HOOK: AtomicUsize = AtomicUsize::new(0);
+static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
 struct AtExit(Cell<bool>);
 
 impl Drop for AtExit {
     fn drop(&mut self) {
         let hook = HOOK.load(Ordering::Relaxed);
-        if hook != 0 {
+        if !hook.is_null() {
             // SAFETY: `set_thread_exit_hook` stored such a function there.
-            unsafe { core::mem::transmute::<usize, extern "C" fn()>(hook)() };
+            unsafe { core::mem::transmute::<*mut (), extern "C" fn()>(hook)() };
         }
     }
 }
@@ -264,7 +264,7 @@ std::thread_local! {
 
 /// Has `hook` called when a thread ends that has called [`call_at_thread_exit`].
 pub(crate) fn set_thread_exit_hook(hook: extern "C" fn()) {
-    HOOK.store(hook as usize, Ordering::Relaxed);
+    HOOK.store(hook as *mut (), Ordering::Relaxed);
 }
 
 /// Has the hook called when the calling thread ends, among the destructors of its thread-local values. False where those
