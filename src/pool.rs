@@ -37,7 +37,8 @@ use crate::topology::NodeId;
 ///
 /// - *Sizes*: a slab is 64 KiB for types of 16 bytes to some 8 KiB, smaller below (4 KiB for a byte) and larger above, and holds up
 ///   to 4096 objects, never less than three. Its header takes nine bits an object and 128 bytes. A pool has no
-///   memory before its first object, and keeps one empty slab; others go back to the heap at once.
+///   memory before its first object, and keeps one empty slab beside the one that it takes from; others go back to the heap at
+///   once. Where there is no memory for another slab, every object that is free serves.
 /// - *Alignment*: that of `T`, whatever it is. Objects of no size have addresses of their own all the same.
 /// - *Errors*: [`PoolError`] says what is wrong, and nothing has changed then. Which objects are free is told by flags apart
 ///   from the objects: a double free is known for one in every build, and what is written to an object after its
