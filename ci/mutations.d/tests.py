@@ -7,6 +7,7 @@ ENTER, PROCESS, LISTS = "src/arena/enter.rs", "src/process.rs", "src/arena/lists
 SLAB, SEGMENT, HEAP, CHECKED = "src/slab.rs", "src/segment.rs", "src/heap.rs", "src/heap/checked.rs"
 MISUSE, PLACE, RECORD, QUARANTINE = "src/misuse.rs", "src/place.rs", "src/debug/record.rs", "src/debug/quarantine.rs"
 BUMP, BUMP_BLOCKS, BUMP_LOCAL = "src/bump/head.rs", "src/bump/allocator.rs", "src/bump/local.rs"
+POOL = "src/pool/slabs.rs"
 HARDENED, CXX, C = "src/hardened.rs", "preload/src/cxx.rs", "preload/src/c.rs"
 BLOCKS, BUDGET, BUDGETS, LEDGER = "src/node_pools/blocks.rs", "src/budget.rs", "src/budget/allocator.rs", "src/budget/ledger.rs"
 
@@ -117,6 +118,22 @@ MUTATIONS = [
      "bump_local+allocator-api2 reentry told"),
     ("a thread's bump arena is not given up by a clean-up", BUMP_LOCAL, "        os::set_thread_value(ptr::null_mut(), on_thread_end);\n        // SAFETY: no guard is out, and the thread's data names it no more.\n        unsafe { free(local) };",
      "        os::set_thread_value(ptr::null_mut(), on_thread_end);", "bump_local+allocator-api2 without_growth"),
+    # Pools of objects.
+    ("an object in the word is not told as free", POOL, "|| self.has_in_word(object, geometry) ", "", "pool", "pool_model"),
+    ("an object that came back elsewhere is not told as free", POOL,
+     " || remote::has_bit(returned, 1 << (index % 64))", "", "pool"),
+    ("a pool's slab is known after it has gone", POOL,
+     "        if self.known.get() == slab.address() {\n            self.known.set(1);\n        }\n", "", "pool"),
+    ("whoever drops a guard is the pool's user", POOL, "self.user.load(Ordering::Relaxed) == token", "{ let _ = token; true }",
+     "pool"),
+    ("the pool's user stays who it was first", POOL, "if unsafe { *self.user.as_ptr() } != token {",
+     "if unsafe { *self.user.as_ptr() } == 0 {", "pool"),
+    ("the few free objects of full slabs wait for memory", POOL, "else { return self.scrape(geometry) };",
+     "else { return None };", "pool_full"),
+    ("what came back on another thread makes a peak", "src/pool/stats.rs", "            let count = returned.take_count();\n            if count == 0",
+     "            let count = 0;\n            if count == 0", "pool"),
+    ("a block of the heap has no part in the peak", "src/pool/stats.rs", "let now = self.mark.get() + heap.objects();",
+     "let now = self.mark.get().max(heap.objects());", "pool_allocator+allocator-api2"),
     # Panics.
     ("an index is checked", SEGMENT, "        self.header().free_count.get() as usize", "        [0, self.header().free_count.get() as usize][usize::from(self.address() != 0)]", "ci/panics"),
 ]
