@@ -89,14 +89,17 @@ impl Slab {
     /// The pointer leads into a slab of that geometry that has not gone.
     #[inline(always)]
     pub(super) unsafe fn around(object: NonNull<u8>, geometry: &Geometry) -> Self {
-        // SAFETY: no slab lies at address 0.
-        Slab(unsafe { NonNull::new_unchecked(object.as_ptr().map_addr(|address| address & !(geometry.slab - 1))) })
+        // Not by way of the object's pointer: it may have been a reference, or a box, since it was handed out, and may then be
+        // used for the object alone.
+        // SAFETY: the caller's promise.
+        unsafe { Self::at(object.addr().get() & !(geometry.slab - 1)) }
     }
 
     /// The slab at an address.
     ///
     /// # Safety
     /// One that has not gone lies there.
+    #[inline(always)]
     pub(super) unsafe fn at(address: usize) -> Self {
         // SAFETY: no slab lies at address 0.
         Slab(unsafe { NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut(address)) })
