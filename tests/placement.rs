@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use common::alone;
+use common::nodes::{cpus, nodes, run_on};
 use homing::{
     Homing, NodeError, NodeId, Topology, alloc_on_node, audit, current_node, dealloc_from_node, home_node, node_of,
     resident_node,
@@ -24,30 +25,6 @@ static OWN: System = System;
 static HOMING: Homing = Homing::new();
 
 const SIZES: [usize; 10] = [1, 24, 100, 1000, 4096, 20_000, 65_536, 100_000, 1 << 20, 5 << 20];
-
-/// The nodes that this process may take memory from.
-fn nodes() -> Vec<NodeId> {
-    let machine = Topology::read();
-    let usable = |node: &&homing::Node| node.is_allowed() && node.memory().total != Some(0);
-    machine.nodes().iter().filter(usable).map(homing::Node::id).collect()
-}
-
-/// A CPU of each node that has any and has memory.
-fn cpus() -> Vec<(usize, NodeId)> {
-    let machine = Topology::read();
-    let with_memory = nodes();
-    let cpu_of = |node: &homing::Node| Some((node.cpus().first()?.number() as usize, node.id()));
-    machine.nodes().iter().filter(|node| with_memory.contains(&node.id())).filter_map(cpu_of).collect()
-}
-
-fn run_on(cpu: usize) {
-    // SAFETY: an all-zero set is an empty one, of which one bit is set; the call reads it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
-    }
-}
 
 fn fill(block: NonNull<u8>, size: usize) {
     // SAFETY: callers pass a block of theirs of that size.

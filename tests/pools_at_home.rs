@@ -5,13 +5,16 @@
 // Without a kernel to ask there is nothing to hold anything against.
 #![cfg(not(feature = "portable"))]
 
+mod common;
+
 use std::alloc::{Layout, System};
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::mpsc;
 use std::thread;
 
-use homing::{NodeId, NodePools, NodePoolsConfig, NodePoolsError, Pool, PoolBox, Topology, resident_node};
+use common::nodes::{cpus, nodes, run_on};
+use homing::{NodeId, NodePools, NodePoolsConfig, NodePoolsError, Pool, PoolBox, resident_node};
 
 #[global_allocator]
 static OWN: System = System;
@@ -19,30 +22,6 @@ static OWN: System = System;
 /// Blocks that share pages, blocks of pages, and blocks with a region of their own.
 const SIZES: [usize; 7] = [1, 100, 1000, 4096, 50_000, 200_000, 3 << 20];
 const REGION: usize = 256 << 10;
-
-/// The nodes that this process may take memory from.
-fn nodes() -> Vec<NodeId> {
-    let machine = Topology::read();
-    let usable = |node: &&homing::Node| node.is_allowed() && node.memory().total != Some(0);
-    machine.nodes().iter().filter(usable).map(homing::Node::id).collect()
-}
-
-/// A CPU of each node that has any and has memory.
-fn cpus() -> Vec<(usize, NodeId)> {
-    let machine = Topology::read();
-    let with_memory = nodes();
-    let cpu_of = |node: &homing::Node| Some((node.cpus().first()?.number() as usize, node.id()));
-    machine.nodes().iter().filter(|node| with_memory.contains(&node.id())).filter_map(cpu_of).collect()
-}
-
-fn run_on(cpu: usize) {
-    // SAFETY: an all-zero set is an empty one, of which one bit is set; the call reads it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
-    }
-}
 
 /// A live block, which any thread may have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

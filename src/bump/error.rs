@@ -123,6 +123,9 @@ impl fmt::Display for CheckpointError {
                 "stale checkpoint: the arena was restored to an earlier one since, and what lay between was handed out \
                  anew; take another checkpoint",
             ),
+            CheckpointError::Stale { resets: 1 } => {
+                f.write_str("stale checkpoint: the arena was reset since it was taken; take another checkpoint")
+            }
             CheckpointError::Stale { resets } => write!(
                 f,
                 "stale checkpoint: the arena was reset {resets} times since it was taken; take another checkpoint"

@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of it")]
 
 pub mod c_verbs;
+#[cfg(not(feature = "portable"))]
+pub mod nodes;
 pub mod pattern;
 
 use std::alloc::Layout;
