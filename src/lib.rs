@@ -39,7 +39,7 @@ mod sync;
 
 #[cfg(not(loom))]
 mod arena;
-#[allow(dead_code)]
+#[cfg_attr(loom, allow(dead_code))]
 mod arith;
 #[cfg(not(loom))]
 mod audit;

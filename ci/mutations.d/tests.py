@@ -134,6 +134,13 @@ MUTATIONS = [
      "            let count = 0;\n            if count == 0", "pool"),
     ("a block of the heap has no part in the peak", "src/pool/stats.rs", "let now = self.mark.get() + heap.objects();",
      "let now = self.mark.get().max(heap.objects());", "pool_allocator+allocator-api2"),
+    # homing.h.
+    ("homing.h: a stale checkpoint is told as done", "preload/src/interface.rs", "CheckpointError::Stale { .. } => Status::StaleCheckpoint",
+     "CheckpointError::Stale { .. } => Status::Ok", "preload/header"),
+    ("homing.h: a block is freed whichever node is said", "preload/src/interface.rs", "homing::dealloc_from_node(block, layout, NodeId::new(node))",
+     "homing::dealloc_from_node(block, layout, homing::node_of(block.as_ptr()).unwrap_or(NodeId::new(node)))", "preload/header"),
+    ("homing.h: settings are ignored", "preload/src/interface.rs", "Bump::open(Arena::Owned(homing::Bump::with(settings)), place)",
+     "{ let _ = settings; Bump::open(Arena::Owned(homing::Bump::new()), place) }", "preload/header"),
     # Panics.
     ("an index is checked", SEGMENT, "        self.header().free_count.get() as usize", "        [0, self.header().free_count.get() as usize][usize::from(self.address() != 0)]", "ci/panics"),
 ]
