@@ -40,7 +40,8 @@ fn a_programs_requests_over_its_budget_fail_and_it_goes_on() {
         Some(BudgetError::Exceeded { budget: "program", asker: None, asked: LIMIT, limit: LIMIT, .. })
     ));
     vec.try_reserve_exact(10 << 20).unwrap();
-    assert!(GLOBAL.used() >= before + (10 << 20));
+    // The harness may have given some back meanwhile.
+    assert!(GLOBAL.used() >= 10 << 20);
     vec.resize(10 << 20, 7);
     assert!(vec.try_reserve_exact(LIMIT).is_err());
     assert!(vec.iter().all(|byte| *byte == 7));

@@ -199,6 +199,26 @@ impl Bump {
         self.put::<_, Telling>(make)
     }
 
+    /// Puts what `make` gives into the arena, or passes its error on: it is called first, so that an error takes nothing of
+    /// the arena but what `make` itself has put there.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    ///
+    /// # Panics
+    /// With the text of the [`BumpError`] that [`try_alloc`](Self::try_alloc) gives.
+    ///
+    /// ```
+    /// let bump = homing::Bump::new();
+    /// assert_eq!(bump.alloc_try_with(|| "17".parse::<u64>()), Ok(&mut 17));
+    /// assert!(bump.alloc_try_with(|| "seventeen".parse::<u64>()).is_err());
+    /// assert_eq!(bump.stats().used, 8);
+    /// ```
+    #[inline(always)]
+    pub fn alloc_try_with<T, E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&mut T, E> {
+        make().map(|value| self.alloc(value))
+    }
+
     /// Puts a copy of the text into the arena.
     ///
     /// # Panics
@@ -299,6 +319,52 @@ impl Bump {
         make: impl FnMut(usize) -> T,
     ) -> Result<&mut [T], BumpError> {
         self.put_each::<_, Telling>(count, make)
+    }
+
+    /// Puts `count` copies of a value into the arena.
+    ///
+    /// # Panics
+    /// With the text of the [`BumpError`] that [`try_alloc_slice_fill_copy`](Self::try_alloc_slice_fill_copy) gives.
+    ///
+    /// ```
+    /// let bump = homing::Bump::new();
+    /// assert_eq!(bump.alloc_slice_fill_copy(3, 7_u16), [7, 7, 7]);
+    /// ```
+    #[inline(always)]
+    pub fn alloc_slice_fill_copy<T: Copy>(&self, count: usize, value: T) -> &mut [T] {
+        self.alloc_slice_fill_with(count, |_| value)
+    }
+
+    /// As [`alloc_slice_fill_copy`](Self::alloc_slice_fill_copy).
+    ///
+    /// # Errors
+    /// As [`try_alloc`](Self::try_alloc).
+    #[inline(always)]
+    pub fn try_alloc_slice_fill_copy<T: Copy>(&self, count: usize, value: T) -> Result<&mut [T], BumpError> {
+        self.try_alloc_slice_fill_with(count, |_| value)
+    }
+
+    /// Puts `count` clones of a value into the arena. Where one panics, those before it are not dropped.
+    ///
+    /// # Panics
+    /// With the text of the [`BumpError`] that [`try_alloc_slice_fill_clone`](Self::try_alloc_slice_fill_clone) gives.
+    ///
+    /// ```
+    /// let bump = homing::Bump::new();
+    /// assert_eq!(bump.alloc_slice_fill_clone(2, &"home".to_owned()), ["home", "home"]);
+    /// ```
+    #[inline(always)]
+    pub fn alloc_slice_fill_clone<T: Clone>(&self, count: usize, value: &T) -> &mut [T] {
+        self.alloc_slice_fill_with(count, |_| value.clone())
+    }
+
+    /// As [`alloc_slice_fill_clone`](Self::alloc_slice_fill_clone).
+    ///
+    /// # Errors
+    /// As [`try_alloc`](Self::try_alloc); nothing is cloned then.
+    #[inline(always)]
+    pub fn try_alloc_slice_fill_clone<T: Clone>(&self, count: usize, value: &T) -> Result<&mut [T], BumpError> {
+        self.try_alloc_slice_fill_with(count, |_| value.clone())
     }
 
     /// Puts what the iterator gives into the arena: as many values as it says it has, or fewer where it ends before.

@@ -143,6 +143,8 @@ pub(super) fn contests() -> Vec<Contest> {
         "alloc_with, 256 B": Big, 1, |arena| black_box(arena.alloc_with(|| black_box(BIG)));
         "try_alloc, 1 B": Small, 1, |arena| black_box(arena.try_alloc(black_box(SMALL)).is_ok());
         "try_alloc, 256 B": Big, 1, |arena| black_box(arena.try_alloc(black_box(BIG)).is_ok());
+        "alloc_try_with, 1 B": Small, 1, |arena| black_box(arena.alloc_try_with(|| black_box(Ok::<_, u8>(SMALL))).is_ok());
+        "alloc_try_with, 256 B": Big, 2, |arena| black_box(arena.alloc_try_with(|| black_box(Ok::<_, u8>(BIG))).is_ok());
         "alloc_slice_copy, 64 B": u8, 64, |arena| black_box(arena.alloc_slice_copy(black_box(&BYTES)));
         "alloc_slice_clone, 64 B": u8, 64, |arena| black_box(arena.alloc_slice_clone(black_box(&BYTES)));
         "alloc_slice_fill, 64 B": u8, 64, |arena| black_box(arena.alloc_slice_fill_with(black_box(64), |_| black_box(7_u8)));
