@@ -202,7 +202,7 @@ impl<T> Pool<T> {
     /// # Errors
     /// [`PoolError::DoubleFree`], [`PoolError::Interior`], [`PoolError::NoObject`], [`PoolError::OtherPool`] or
     /// [`PoolError::Foreign`]. Once an empty slab has gone back to the heap, pointers into it are told as `DoubleFree`,
-    /// `Foreign`, or, when others have that memory, as `OtherPool`.
+    /// `OtherPool` or `Foreign`, as the memory is used by then.
     ///
     /// # Safety
     /// Where the pointer is an object of this pool that is out, the caller owns it (no guard does), and nobody uses it any more.
