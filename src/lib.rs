@@ -26,7 +26,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | shapes | `pool`, `node_pools`, `bump`, `budget`, with `source` and `ids` |
+//! | shapes | `pool`, `node_pools`, `bump`, `budget`, with `source`, `ids` and `allocators` |
 //! | face | `global`, `entry`, `placement`, `node_alloc`, `stats`, `audit`, `hwloc` |
 //! | heap | `heap`, `process`, `debug`, `place` |
 //! | thread | `arena` |
@@ -37,6 +37,8 @@
 
 mod sync;
 
+#[cfg(all(not(loom), feature = "allocator-api2"))]
+mod allocators;
 #[cfg(not(loom))]
 mod arena;
 #[cfg_attr(loom, allow(dead_code))]

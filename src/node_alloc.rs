@@ -5,9 +5,10 @@ use core::ptr::NonNull;
 
 use allocator_api2::alloc::{AllocError, Allocator};
 
+use crate::allocators::{clear_behind, move_block, nowhere};
 use crate::heap;
-use crate::heap::checked::OfLayout;
 use crate::placement::{self, NodeError};
+use crate::source::Source;
 use crate::topology::{self, NodeId, NodeIndex};
 
 /// An allocator of the crate `allocator-api2` whose blocks all lie on one node, whichever threads allocate, use and free
@@ -58,8 +59,8 @@ impl NodeAlloc {
 
     fn obtain(&self, layout: Layout, want_zero: bool) -> Result<NonNull<[u8]>, AllocError> {
         let block = match layout.size() {
-            0 => NonNull::new(core::ptr::without_provenance_mut(layout.align())),
-            size => heap::allocate_on(self.node, size, layout.align(), want_zero),
+            0 => nowhere(layout),
+            size => Source::Node(self.node).allocate(size, layout.align(), want_zero),
         };
         block.map(|block| NonNull::slice_from_raw_parts(block, layout.size())).ok_or(AllocError)
     }
@@ -68,31 +69,14 @@ impl NodeAlloc {
     ///
     /// # Safety
     /// As for `Allocator::grow` and `shrink`.
-    unsafe fn resize(
-        &self,
-        block: NonNull<u8>,
-        old: Layout,
-        new: Layout,
-        zero: bool,
-    ) -> Result<NonNull<[u8]>, AllocError> {
+    unsafe fn resize(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let stays = new.size() > 0 && old.size() > 0 && block.as_ptr().addr().is_multiple_of(new.align());
         // SAFETY: a block of this allocator, the caller's, since its size is not 0.
-        let block = if stays && unsafe { heap::resize_in_place(block, new.size()) } {
-            NonNull::slice_from_raw_parts(block, new.size())
-        } else {
-            let moved = self.obtain(new, false)?;
-            let kept = old.size().min(new.size());
-            // SAFETY: both blocks are at least that long, and apart.
-            unsafe { moved.cast::<u8>().copy_from_nonoverlapping(block, kept) };
-            // SAFETY: the caller gives the old block up.
-            unsafe { self.deallocate(block, old) };
-            moved
-        };
-        if zero && new.size() > old.size() {
-            // SAFETY: the block is `new.size()` bytes long.
-            unsafe { block.cast::<u8>().add(old.size()).write_bytes(0, new.size() - old.size()) };
+        if stays && unsafe { heap::resize_in_place(block, new.size()) } {
+            return Ok(NonNull::slice_from_raw_parts(block, new.size()));
         }
-        Ok(block)
+        // SAFETY: the caller's promise.
+        unsafe { move_block(self, block, old, new) }
     }
 }
 
@@ -109,24 +93,26 @@ unsafe impl Allocator for NodeAlloc {
 
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
         if layout.size() > 0 {
-            let claim = OfLayout { size: layout.size(), align: layout.align() };
             // SAFETY: the block is one of `obtain`'s, and its user gives it up.
-            unsafe { heap::free(block.as_ptr(), claim) };
+            unsafe { Source::free(block, layout.size(), layout.align()) };
         }
     }
 
     unsafe fn grow(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
         // SAFETY: the caller's promise.
-        unsafe { self.resize(block, old, new, false) }
+        unsafe { self.resize(block, old, new) }
     }
 
     unsafe fn grow_zeroed(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
         // SAFETY: the caller's promise.
-        unsafe { self.resize(block, old, new, true) }
+        let grown = unsafe { self.resize(block, old, new) }?;
+        // SAFETY: the block is the caller's, and that long.
+        unsafe { clear_behind(grown, old.size()) };
+        Ok(grown)
     }
 
     unsafe fn shrink(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
         // SAFETY: the caller's promise.
-        unsafe { self.resize(block, old, new, false) }
+        unsafe { self.resize(block, old, new) }
     }
 }

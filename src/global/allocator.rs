@@ -6,17 +6,18 @@ use core::ptr::NonNull;
 use allocator_api2::alloc::{AllocError, Allocator};
 
 use super::Homing;
+use crate::allocators::{clear_behind, move_block, nowhere};
 use crate::heap;
 
 impl Homing {
     fn obtain(&self, layout: Layout, zero: bool) -> Result<NonNull<[u8]>, AllocError> {
         let (size, align) = (layout.size(), layout.align());
         let block = match size {
-            0 => core::ptr::without_provenance_mut(align),
-            _ if zero => heap::allocate_zeroed(size, align, &self.config),
-            _ => heap::allocate(size, align, &self.config),
+            0 => nowhere(layout),
+            _ if zero => NonNull::new(heap::allocate_zeroed(size, align, &self.config)),
+            _ => NonNull::new(heap::allocate(size, align, &self.config)),
         };
-        NonNull::new(block).map(|block| NonNull::slice_from_raw_parts(block, size)).ok_or(AllocError)
+        block.map(|block| NonNull::slice_from_raw_parts(block, size)).ok_or(AllocError)
     }
 
     /// The block with another layout: in place where it can be.
@@ -29,12 +30,8 @@ impl Homing {
             let block = unsafe { self.realloc(block.as_ptr(), old, new.size()) };
             return NonNull::new(block).map(|block| NonNull::slice_from_raw_parts(block, new.size())).ok_or(AllocError);
         }
-        let moved = self.obtain(new, false)?;
-        // SAFETY: both blocks are at least that long, and apart.
-        unsafe { moved.cast::<u8>().copy_from_nonoverlapping(block, old.size().min(new.size())) };
-        // SAFETY: the caller gives the old block up.
-        unsafe { self.deallocate(block, old) };
-        Ok(moved)
+        // SAFETY: the caller's promise.
+        unsafe { move_block(self, block, old, new) }
     }
 }
 
@@ -66,10 +63,10 @@ unsafe impl Allocator for Homing {
 
     unsafe fn grow_zeroed(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
         // SAFETY: the caller's promise.
-        let block = unsafe { self.resize(block, old, new) }?;
-        // SAFETY: the block is `new.size()` bytes long, which is no less.
-        unsafe { block.cast::<u8>().add(old.size()).write_bytes(0, new.size().saturating_sub(old.size())) };
-        Ok(block)
+        let grown = unsafe { self.resize(block, old, new) }?;
+        // SAFETY: the block is the caller's, and that long.
+        unsafe { clear_behind(grown, old.size()) };
+        Ok(grown)
     }
 
     unsafe fn shrink(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {

@@ -7,6 +7,7 @@ use allocator_api2::alloc::{AllocError, Allocator};
 
 use super::region::block_size;
 use super::{NodePools, NodePoolsError, OnNode, here};
+use crate::allocators::{clear_behind, move_block, nowhere};
 use crate::misuse::{self, FreeError};
 
 /// A block for a layout of any size: what has no bytes needs no block.
@@ -16,8 +17,8 @@ fn obtain(
 ) -> Result<NonNull<[u8]>, AllocError> {
     match layout.size() {
         0 => {
-            let nowhere = NonNull::new(core::ptr::without_provenance_mut(layout.align())).ok_or(AllocError)?;
-            Ok(NonNull::slice_from_raw_parts(nowhere, 0))
+            let block = nowhere(layout).ok_or(AllocError)?;
+            Ok(NonNull::slice_from_raw_parts(block, 0))
         }
         size => {
             let block = serve().map_err(|_| AllocError)?;
@@ -51,32 +52,19 @@ unsafe fn give(pools: &NodePools, block: NonNull<u8>, layout: Layout) {
 /// # Safety
 /// As for `Allocator::grow` and `shrink`.
 unsafe fn resize(
+    allocator: &impl Allocator,
     pools: &NodePools,
     block: NonNull<u8>,
     old: Layout,
     new: Layout,
-    serve: impl FnOnce() -> Result<NonNull<u8>, NodePoolsError>,
 ) -> Result<NonNull<[u8]>, AllocError> {
     let may_stay = old.size() > 0 && new.size() > 0 && block.as_ptr().addr().is_multiple_of(new.align());
     // SAFETY: a live block of these pools, since its size is not 0, and the caller's.
     if may_stay && unsafe { pools.resize_in_place(block, new.size()) } == Ok(true) {
         return Ok(NonNull::slice_from_raw_parts(block, block_size(new.size()).unwrap_or(new.size())));
     }
-    let moved = obtain(new, serve)?;
-    // SAFETY: both blocks are at least that long, and apart.
-    unsafe { moved.cast::<u8>().copy_from_nonoverlapping(block, old.size().min(new.size())) };
-    // SAFETY: the caller gives the old block up.
-    unsafe { give(pools, block, old) };
-    Ok(moved)
-}
-
-/// Clears what a block has beyond so many bytes.
-///
-/// # Safety
-/// The block is the caller's, so long, and longer than that.
-unsafe fn clear_behind(block: NonNull<[u8]>, bytes: usize) {
     // SAFETY: the caller's promise.
-    unsafe { block.cast::<u8>().add(bytes).write_bytes(0, block.len() - bytes) };
+    unsafe { move_block(allocator, block, old, new) }
 }
 
 macro_rules! allocators {
@@ -100,40 +88,27 @@ macro_rules! allocators {
                 unsafe { give($pools, block, layout) };
             }
 
-            unsafe fn grow(
-                &$self,
-                block: NonNull<u8>,
-                old: Layout,
-                $layout: Layout,
-            ) -> Result<NonNull<[u8]>, AllocError> {
-                let $zero = false;
+            unsafe fn grow(&$self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
                 // SAFETY: the caller's promise.
-                unsafe { resize($pools, block, old, $layout, || $serve) }
+                unsafe { resize($self, $pools, block, old, new) }
             }
 
             unsafe fn grow_zeroed(
                 &$self,
                 block: NonNull<u8>,
                 old: Layout,
-                $layout: Layout,
+                new: Layout,
             ) -> Result<NonNull<[u8]>, AllocError> {
-                let $zero = false;
                 // SAFETY: the caller's promise.
-                let grown = unsafe { resize($pools, block, old, $layout, || $serve)? };
-                // SAFETY: the block is the caller's, and not shorter than before.
+                let grown = unsafe { resize($self, $pools, block, old, new) }?;
+                // SAFETY: the block is the caller's, and that long.
                 unsafe { clear_behind(grown, old.size()) };
                 Ok(grown)
             }
 
-            unsafe fn shrink(
-                &$self,
-                block: NonNull<u8>,
-                old: Layout,
-                $layout: Layout,
-            ) -> Result<NonNull<[u8]>, AllocError> {
-                let $zero = false;
+            unsafe fn shrink(&$self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
                 // SAFETY: the caller's promise.
-                unsafe { resize($pools, block, old, $layout, || $serve) }
+                unsafe { resize($self, $pools, block, old, new) }
             }
         })*
     };

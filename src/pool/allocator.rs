@@ -6,6 +6,7 @@ use core::ptr::NonNull;
 use allocator_api2::alloc::{AllocError, Allocator};
 
 use super::Pool;
+use crate::allocators::{clear_behind, move_block, nowhere};
 use crate::heap;
 use crate::source::Source;
 
@@ -32,7 +33,7 @@ impl<T> Pool<T> {
 
     fn obtain(&self, layout: Layout, zero: bool) -> Option<NonNull<u8>> {
         match Self::place(layout) {
-            Place::Nowhere => NonNull::new(core::ptr::without_provenance_mut(layout.align())),
+            Place::Nowhere => nowhere(layout),
             Place::Object => {
                 let object = self.slabs.take(&Self::GEOMETRY)?;
                 if zero {
@@ -58,13 +59,7 @@ impl<T> Pool<T> {
     ///
     /// # Safety
     /// As for `Allocator::grow` and `shrink`.
-    unsafe fn resize(
-        &self,
-        block: NonNull<u8>,
-        old: Layout,
-        new: Layout,
-        zero: bool,
-    ) -> Result<NonNull<[u8]>, AllocError> {
+    unsafe fn resize(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let stays = match (Self::place(old), Self::place(new)) {
             (Place::Object, Place::Object) => true,
             (Place::Heap, Place::Heap) if block.addr().get().is_multiple_of(new.align()) => {
@@ -77,21 +72,11 @@ impl<T> Pool<T> {
             }
             _ => false,
         };
-        let block = if stays {
-            NonNull::slice_from_raw_parts(block, new.size())
-        } else {
-            let moved = self.obtain_slice(new, false)?;
-            // SAFETY: both blocks are at least that long, and apart.
-            unsafe { moved.cast::<u8>().copy_from_nonoverlapping(block, old.size().min(new.size())) };
-            // SAFETY: the caller gives the old block up.
-            unsafe { Allocator::deallocate(self, block, old) };
-            moved
-        };
-        if zero && new.size() > old.size() {
-            // SAFETY: the block is `new.size()` bytes long.
-            unsafe { block.cast::<u8>().add(old.size()).write_bytes(0, new.size() - old.size()) };
+        if stays {
+            return Ok(NonNull::slice_from_raw_parts(block, new.size()));
         }
-        Ok(block)
+        // SAFETY: the caller's promise.
+        unsafe { move_block(self, block, old, new) }
     }
 }
 
@@ -124,16 +109,19 @@ unsafe impl<T> Allocator for Pool<T> {
 
     unsafe fn grow(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
         // SAFETY: the caller's promise.
-        unsafe { self.resize(block, old, new, false) }
+        unsafe { self.resize(block, old, new) }
     }
 
     unsafe fn grow_zeroed(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
         // SAFETY: the caller's promise.
-        unsafe { self.resize(block, old, new, true) }
+        let grown = unsafe { self.resize(block, old, new) }?;
+        // SAFETY: the block is the caller's, and that long.
+        unsafe { clear_behind(grown, old.size()) };
+        Ok(grown)
     }
 
     unsafe fn shrink(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<[u8]>, AllocError> {
         // SAFETY: the caller's promise.
-        unsafe { self.resize(block, old, new, false) }
+        unsafe { self.resize(block, old, new) }
     }
 }
