@@ -107,12 +107,14 @@ impl World {
     }
 }
 
-fn spawn(world: &Arc<World>, work: impl FnOnce(&World) + 'static) -> thread::JoinHandle<()> {
+/// A thread that works on what the model's threads share.
+pub(crate) fn spawn<W: 'static>(world: &Arc<W>, work: impl FnOnce(&W) + 'static) -> thread::JoinHandle<()> {
     let world = world.clone();
     thread::spawn(move || work(&world))
 }
 
-fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
+/// Waits for all of them.
+pub(crate) fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 

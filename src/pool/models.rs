@@ -6,8 +6,8 @@ mod remote;
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::thread;
 
+use crate::models::{join, spawn};
 use crate::sync::AtomicU64;
 use remote::{Returned, Returning, has_bit, take_word};
 
@@ -127,21 +127,16 @@ impl World {
     }
 }
 
-fn spawn(world: &Arc<World>, work: impl FnOnce(&World) + 'static) -> thread::JoinHandle<()> {
-    let world = world.clone();
-    thread::spawn(move || work(&world))
-}
-
-fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+/// Three threads take too many orders to try all: those with so many preemptions at most.
+fn check_with_preemptions(most: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(most);
+    builder.check(model);
 }
 
 #[test]
 fn two_threads_drop_guards_of_one_slab_which_is_given_away_when_both_are_through() {
-    // Three threads take too many orders to try all: those with up to three preemptions.
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    check_with_preemptions(3, || {
         let world = World::new(1, 2);
         let threads = [
             spawn(&world, |world| world.drop_guard(0, 0)),
@@ -158,9 +153,7 @@ fn two_threads_drop_guards_of_one_slab_which_is_given_away_when_both_are_through
 
 #[test]
 fn an_object_is_handed_out_anew_while_its_dropper_has_still_to_count_itself() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    check_with_preemptions(3, || {
         let world = World::new(1, 2);
         let threads = [
             spawn(&world, |world| world.drop_guard(0, 0)),
@@ -177,9 +170,7 @@ fn an_object_is_handed_out_anew_while_its_dropper_has_still_to_count_itself() {
 
 #[test]
 fn slabs_are_pushed_anew_while_the_user_goes_along_the_ones_it_took() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
-    model.check(|| {
+    check_with_preemptions(2, || {
         let world = World::new(2, 2);
         let threads = [
             spawn(&world, |world| {

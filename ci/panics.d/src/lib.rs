@@ -1,6 +1,9 @@
 //! The library's functions that a Rust program calls to allocate and to free, each under a name that the linker keeps.
 //! What they reach is linked in, and nothing else: see `ci/panics`.
 
+// A function that is not exported is not looked into.
+#![deny(dead_code)]
+
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 
@@ -175,6 +178,7 @@ unsafe extern "C" fn probe_budget(old: usize, new: usize, align: usize, limit: u
     child.stats().peak
 }
 
+#[unsafe(no_mangle)]
 extern "C" fn probe_bump(pool_size: usize, zero: bool, grows: bool, node: u16) -> Option<NonNull<Bump>> {
     let overflow = if grows { BumpOverflow::Grow } else { BumpOverflow::Error };
     let config = BumpConfig::new().pool_size(pool_size).zero_on_reset(zero).overflow(overflow);
