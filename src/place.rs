@@ -65,7 +65,12 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
             return Ok(Place::Mapping(unsafe { Mapping::of_far_aligned(address) }));
         }
         let around = zone::range_around(address).and_then(mapping_at);
-        return Err(around.map_or(FreeError::Foreign, |mapping| not_at_start(mapping, address)));
+        return Err(match around {
+            Some(mapping) => not_at_start(mapping, address),
+            // Nobody else hands out addresses of the zone: the block was there, and its memory went back to the kernel.
+            None if zone::contains(address) => FreeError::DoubleFree,
+            None => FreeError::Foreign,
+        });
     }
     // SAFETY: a range begins with the granule, so headers stand there.
     let segment = unsafe { SegmentPtr::of(address) };
