@@ -462,19 +462,23 @@ fn crossings_by_many_threads_are_each_told_and_never_two_at_once() {
         }
     }
 
-    // Every second block goes over the limit, and a call makes room for others to do so while it is not over yet.
+    // Every second block goes over the limit, and a call makes room for others to do so while it is not over yet; where
+    // blocks that are not among the spare ones yet keep the budget above the limit after a call, a thread makes room.
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
                     let block = BUDGET.try_allocate(bytes(60)).unwrap();
                     SPARE.lock().unwrap().push(block.cast::<u8>().as_ptr().expose_provenance());
+                    if BUDGET.used() > 300 {
+                        give_up_spare();
+                    }
                 }
             });
         }
     });
     let calls = CALLS.load(SeqCst);
-    assert!((2..=THREADS * ROUNDS).contains(&calls), "{calls} calls");
+    assert!((1..=THREADS * ROUNDS).contains(&calls), "{calls} calls");
     // No thread is left with calls to make: the next crossing is told at once.
     give_up_spare();
     assert_eq!(BUDGET.used(), 0);
