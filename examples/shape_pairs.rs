@@ -1,0 +1,99 @@
+//! Allocates and gives back by one of the shapes, 512 times a round: what `ci/instructions` counts.
+//!
+//! `cargo run --release --example shape_pairs ROUNDS pool-one|pool-bulk|pool-raw|bump|node-pools|budget`
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::error::Error;
+use std::hint::black_box;
+
+use homing::{Budget, Bump, BumpConfig, Homing, NodePools, Pool};
+
+/// An object of 64 bytes.
+type Object = [u64; 8];
+
+const OBJECT: Object = [7; 8];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = std::env::args().collect();
+    let [_, rounds, shape] = &words[..] else { return Err("usage: shape_pairs ROUNDS SHAPE".into()) };
+    let rounds: usize = rounds.parse()?;
+    match shape.as_str() {
+        "pool-one" => pool_one(rounds),
+        "pool-bulk" => pool_bulk(rounds),
+        "pool-raw" => pool_raw(rounds),
+        "bump" => bump(rounds),
+        "node-pools" => node_pools(rounds),
+        "budget" => budget(rounds),
+        _ => Err(format!("there is no shape {shape}").into()),
+    }
+}
+
+/// A guard made and dropped.
+fn pool_one(rounds: usize) -> Result<(), Box<dyn Error>> {
+    let pool = Pool::new();
+    for _ in 0..rounds * 512 {
+        drop(black_box(pool.insert(OBJECT)?));
+    }
+    Ok(())
+}
+
+/// 512 guards made, and then dropped in order.
+fn pool_bulk(rounds: usize) -> Result<(), Box<dyn Error>> {
+    let pool = Pool::new();
+    let mut guards = [const { None }; 512];
+    for _ in 0..rounds {
+        for guard in &mut guards {
+            *guard = Some(pool.insert(OBJECT)?);
+        }
+        for guard in black_box(&mut guards) {
+            *guard = None;
+        }
+    }
+    Ok(())
+}
+
+/// An object without a value, given back by its address, which is checked.
+fn pool_raw(rounds: usize) -> Result<(), Box<dyn Error>> {
+    let pool = Pool::<Object>::new();
+    for _ in 0..rounds * 512 {
+        let object = black_box(pool.allocate()?);
+        // SAFETY: the object is nobody else's.
+        unsafe { pool.deallocate(object) }?;
+    }
+    Ok(())
+}
+
+/// One value in an arena that clears nothing and is reset after 512.
+fn bump(rounds: usize) -> Result<(), Box<dyn Error>> {
+    let mut bump = Bump::with(BumpConfig::new().zero_on_reset(false));
+    for _ in 0..rounds {
+        for _ in 0..512 {
+            black_box(bump.try_alloc(OBJECT)?);
+        }
+        bump.reset();
+    }
+    Ok(())
+}
+
+/// 100 bytes on the thread's node.
+fn node_pools(rounds: usize) -> Result<(), Box<dyn Error>> {
+    let pools = NodePools::new();
+    let layout = Layout::from_size_align(100, 8)?;
+    for _ in 0..rounds * 512 {
+        let block = black_box(pools.allocate(layout)?);
+        // SAFETY: the block is nobody else's, and freed once.
+        unsafe { pools.deallocate(block) }?;
+    }
+    Ok(())
+}
+
+/// 64 bytes of the global allocator's kind, charged to a budget.
+fn budget(rounds: usize) -> Result<(), Box<dyn Error>> {
+    static BUDGET: Budget<Homing> = Budget::new("pairs", 1 << 20, Homing::new());
+    let layout = Layout::new::<Object>();
+    for _ in 0..rounds * 512 {
+        // SAFETY: the layout's size is not 0, and each block is freed once, with the layout it was asked for.
+        unsafe { BUDGET.dealloc(black_box(BUDGET.alloc(layout)), layout) };
+    }
+    Ok(())
+}
