@@ -40,14 +40,12 @@ fn pool_one(rounds: usize) -> Result<(), Box<dyn Error>> {
 /// 512 guards made, and then dropped in order.
 fn pool_bulk(rounds: usize) -> Result<(), Box<dyn Error>> {
     let pool = Pool::new();
-    let mut guards = [const { None }; 512];
+    let mut guards = Vec::with_capacity(512);
     for _ in 0..rounds {
-        for guard in &mut guards {
-            *guard = Some(pool.insert(OBJECT)?);
+        for _ in 0..512 {
+            guards.push(pool.insert(OBJECT)?);
         }
-        for guard in black_box(&mut guards) {
-            *guard = None;
-        }
+        black_box(&mut guards).clear();
     }
     Ok(())
 }

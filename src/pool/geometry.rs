@@ -21,6 +21,8 @@ pub(super) struct Geometry {
     pub(super) objects: usize,
     /// Bytes from the slab's start to what other threads write to.
     pub(super) shared_at: usize,
+    /// What the stride's odd part has to be multiplied by to give 1, higher bits left out.
+    inverse: usize,
 }
 
 /// Bytes of a cache line: what the user writes and what others write to stand in lines of their own. Also flags in a word.
@@ -54,7 +56,8 @@ impl Geometry {
             }
             if objects >= least_objects(stride) || slab > arith::MAX_SIZE {
                 let first = header(objects).div_ceil(stride);
-                return Geometry { stride, size, slab, first, objects, shared_at: shared_at(objects) };
+                let inverse = inverse(stride >> stride.trailing_zeros());
+                return Geometry { stride, size, slab, first, objects, shared_at: shared_at(objects), inverse };
             }
             slab *= 2;
         }
@@ -73,6 +76,19 @@ impl Geometry {
         if self.slab <= 1 << 32 { (offset as u32 / self.stride as u32) as usize } else { offset / self.stride }
     }
 
+    /// The number of the object that starts so many bytes from the slab's start. Where none can start, a number that is no object's:
+    /// to multiply by the inverse and to rotate gives each offset a result of its own, and multiples of the stride have all the
+    /// small ones, their quotients (Granlund and Montgomery, "Division by Invariant Integers using Multiplication", 9).
+    #[inline(always)]
+    pub(super) const fn number_starting_at(&self, offset: usize) -> usize {
+        let zeros = self.stride.trailing_zeros();
+        if self.slab <= 1 << 32 {
+            (offset as u32).wrapping_mul(self.inverse as u32).rotate_right(zeros) as usize
+        } else {
+            offset.wrapping_mul(self.inverse).rotate_right(zeros)
+        }
+    }
+
     /// Words of 64 objects in a slab.
     pub(super) const fn words(&self) -> usize {
         self.objects.div_ceil(64)
@@ -83,6 +99,16 @@ impl Geometry {
     pub(super) const fn align(&self) -> usize {
         1 << self.stride.trailing_zeros()
     }
+}
+
+/// What an odd number has to be multiplied by to give 1, higher bits left out.
+const fn inverse(odd: usize) -> usize {
+    // Three bits are right in the number itself, and twice as many after each step of Newton's.
+    let mut inverse = odd;
+    while inverse.wrapping_mul(odd) != 1 {
+        inverse = inverse.wrapping_mul(2_usize.wrapping_sub(odd.wrapping_mul(inverse)));
+    }
+    inverse
 }
 
 /// Bytes to the part of the header that others write to: after the user's counts, and a byte an object.
@@ -146,6 +172,32 @@ mod tests {
                 for offset in [start, start + geometry.stride / 2, start + geometry.stride - 1] {
                     assert_eq!(geometry.number_at(offset), number, "{geometry:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn no_offset_but_that_of_an_objects_start_gives_the_number_of_an_object() {
+        for (size, align) in kinds() {
+            let geometry = Geometry::of(size, align);
+            let Geometry { stride, slab, first, objects, .. } = geometry;
+            if slab > 1 << 40 {
+                continue;
+            }
+            let check = |offset: usize| {
+                let number = geometry.number_starting_at(offset);
+                let starts = offset.is_multiple_of(stride) && (first..first + objects).contains(&(offset / stride));
+                assert_eq!((first..first + objects).contains(&number), starts, "{offset}: {geometry:?}");
+                assert!(!starts || number == offset / stride, "{offset}: {geometry:?}");
+            };
+            if slab <= 1 << 16 {
+                (0..slab).for_each(check);
+            } else {
+                for start in (0..=slab / stride).map(|number| number * stride) {
+                    let around = [start.wrapping_sub(1), start, start + 1, start + stride / 2, start + stride / 3];
+                    around.into_iter().filter(|offset| *offset < slab).for_each(check);
+                }
+                (0..slab.trailing_zeros()).flat_map(|shift| [1 << shift, slab - (1 << shift)]).for_each(check);
             }
         }
     }

@@ -91,7 +91,8 @@ impl Slabs {
     #[inline(always)]
     pub(super) fn is_user(&self) -> bool {
         let token = os::thread_token();
-        self.user.load(Ordering::Relaxed) == token
+        // SAFETY: nobody writes here while a guard is out, so a plain read races with no write.
+        unsafe { *self.user.as_ptr() == token }
     }
 
     /// Hands an object out.
@@ -118,7 +119,12 @@ impl Slabs {
     #[cold]
     #[inline(never)]
     fn take_slowly(&self, geometry: &Geometry) -> Option<NonNull<u8>> {
-        self.refill(geometry)?;
+        if self.returned.any_slabs() {
+            self.collect(geometry);
+        }
+        if !self.current.get().is_some_and(|slab| self.take_word(slab, geometry)) {
+            self.change_slab(geometry)?;
+        }
         Some(self.take_from(self.word.get(), geometry))
     }
 
@@ -131,6 +137,16 @@ impl Slabs {
         // SAFETY: the caller's promise.
         let slab = unsafe { Slab::around(object, geometry) };
         let number = geometry.number_at(object.addr().get() & (geometry.slab - 1));
+        // SAFETY: the number of that object.
+        unsafe { self.give_to(slab, number, geometry) };
+    }
+
+    /// Takes back the object of that number, on the user's thread.
+    ///
+    /// # Safety
+    /// It is one of that slab's, which is this pool's; handed out and not used any more.
+    #[inline(always)]
+    unsafe fn give_to(&self, slab: Slab, number: usize, geometry: &Geometry) {
         // SAFETY: the number of an object.
         unsafe { slab.flag(number, geometry) }.set(FREE);
         self.tally.comes_home();
@@ -165,9 +181,9 @@ impl Slabs {
         if start != self.known.get() && !self.knows(start) {
             return Err(elsewhere(object));
         }
-        let number = geometry.number_at(offset);
+        let number = geometry.number_starting_at(offset);
         let index = number.wrapping_sub(geometry.first);
-        if !offset.is_multiple_of(geometry.stride) || index >= geometry.objects {
+        if index >= geometry.objects {
             return Err(misplaced(offset, geometry));
         }
         // SAFETY: the registry knows a slab of this pool there.
@@ -175,10 +191,10 @@ impl Slabs {
         // SAFETY: the number of an object, for each of which the geometry has a bit.
         let (flag, returned) = unsafe { (slab.flag(number, geometry), slab.returned_word(index / 64, geometry)) };
         if flag.get() != 0 || self.has_in_word(object, geometry) || remote::has_bit(returned, 1 << (index % 64)) {
-            return Err(PoolError::DoubleFree);
+            return Err(twice());
         }
-        // SAFETY: an object of a slab of this pool that is out.
-        unsafe { self.give(object, geometry) };
+        // SAFETY: the number of an object, which is out.
+        unsafe { self.give_to(slab, number, geometry) };
         Ok(())
     }
 
@@ -200,16 +216,11 @@ impl Slabs {
         knows
     }
 
-    /// Takes a word of free objects. `None` where there is no memory.
-    fn refill(&self, geometry: &Geometry) -> Option<()> {
-        if self.returned.any_slabs() {
-            self.collect(geometry);
-        }
-        if let Some(slab) = self.current.get() {
-            if self.take_word(slab, geometry) {
-                return Some(());
-            }
-            self.current.set(None);
+    /// Takes a word of free objects from another slab than the current one, which has too few. `None` where there is no memory.
+    #[cold]
+    #[inline(never)]
+    fn change_slab(&self, geometry: &Geometry) -> Option<()> {
+        if let Some(slab) = self.current.take() {
             slab.set_state(State::Parked, geometry);
         }
         let waiting = self.partial.pop().or_else(|| self.spare.take());
@@ -237,22 +248,29 @@ impl Slabs {
         Some(())
     }
 
-    /// Takes a word of free objects from the current slab: the one taken last, if enough have come back; else the next one that
-    /// has any; from the first on again, if that is worthwhile.
+    /// Takes a word of free objects from the current slab: the one taken last, if enough have come back; else another one.
+    #[inline(always)]
     fn take_word(&self, slab: Slab, geometry: &Geometry) -> bool {
-        // SAFETY: the searches below ask for words that the geometry has; the cursor is one of them.
-        let bits = |word: usize| unsafe { slab.free_bits(word) };
         let last = self.cursor.get();
-        let any = |word: usize| Some((word, bits(word))).filter(|(_, bits)| *bits != 0);
-        let warm = bits(last);
-        let found = if warm.count_ones() >= WARM {
-            Some((last, warm))
-        } else {
-            (last + 1..geometry.words()).find_map(any).or_else(|| {
-                let is_worthwhile = slab.out() + geometry.worthwhile() <= geometry.objects;
-                if is_worthwhile { (0..=last).find_map(any) } else { None }
-            })
-        };
+        // SAFETY: the cursor is a word that the geometry has.
+        let warm = unsafe { slab.free_bits(last) };
+        if warm.count_ones() >= WARM {
+            self.hand_out(slab, last, warm, geometry);
+            return true;
+        }
+        self.take_another_word(slab, geometry)
+    }
+
+    /// Takes the next word of the current slab that has any free objects; from the first on again, if that is worthwhile.
+    #[inline(never)]
+    fn take_another_word(&self, slab: Slab, geometry: &Geometry) -> bool {
+        // SAFETY: the searches below ask for words that the geometry has.
+        let any = |word: usize| Some((word, unsafe { slab.free_bits(word) })).filter(|(_, bits)| *bits != 0);
+        let last = self.cursor.get();
+        let found = (last + 1..geometry.words()).find_map(any).or_else(|| {
+            let is_worthwhile = slab.out() + geometry.worthwhile() <= geometry.objects;
+            if is_worthwhile { (0..=last).find_map(any) } else { None }
+        });
         let Some((word, bits)) = found else { return false };
         self.hand_out(slab, word, bits, geometry);
         true
@@ -390,6 +408,7 @@ impl Drop for Slabs {
 
 /// What is wrong with a pointer that leads to no slab of the pool.
 #[cold]
+#[inline(never)]
 fn elsewhere(object: NonNull<u8>) -> PoolError {
     match place::look(object) {
         Err(FreeError::Foreign) => PoolError::Foreign,
@@ -398,8 +417,15 @@ fn elsewhere(object: NonNull<u8>) -> PoolError {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn twice() -> PoolError {
+    PoolError::DoubleFree
+}
+
 /// What is wrong with a pointer that leads so far into a slab of the pool, but to no object's start.
 #[cold]
+#[inline(never)]
 fn misplaced(offset: usize, geometry: &Geometry) -> PoolError {
     let number = geometry.number_at(offset);
     if number.wrapping_sub(geometry.first) >= geometry.objects {
