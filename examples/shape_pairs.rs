@@ -1,6 +1,7 @@
 //! Allocates and gives back by one of the shapes, 512 times a round: what `ci/instructions` counts.
 //!
-//! `cargo run --release --example shape_pairs ROUNDS pool-one|pool-bulk|pool-raw|bump|node-pools|budget`
+//! `cargo run --release --example shape_pairs ROUNDS SHAPE`, where the shape is one of `pool-512-guards`, `pool-one-guard`,
+//! `pool-one-raw`, `bump-512-values`, `node-pools-one-block` and `budget-one-block`.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::error::Error;
@@ -18,27 +19,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [_, rounds, shape] = &words[..] else { return Err("usage: shape_pairs ROUNDS SHAPE".into()) };
     let rounds: usize = rounds.parse()?;
     match shape.as_str() {
-        "pool-one" => pool_one(rounds),
-        "pool-bulk" => pool_bulk(rounds),
-        "pool-raw" => pool_raw(rounds),
-        "bump" => bump(rounds),
-        "node-pools" => node_pools(rounds),
-        "budget" => budget(rounds),
+        "pool-512-guards" => pool_512_guards(rounds),
+        "pool-one-guard" => pool_one_guard(rounds),
+        "pool-one-raw" => pool_one_raw(rounds),
+        "bump-512-values" => bump(rounds),
+        "node-pools-one-block" => node_pools(rounds),
+        "budget-one-block" => budget(rounds),
         _ => Err(format!("there is no shape {shape}").into()),
     }
 }
 
-/// A guard made and dropped.
-fn pool_one(rounds: usize) -> Result<(), Box<dyn Error>> {
-    let pool = Pool::new();
-    for _ in 0..rounds * 512 {
-        drop(black_box(pool.insert(OBJECT)?));
-    }
-    Ok(())
-}
-
 /// 512 guards made, and then dropped in order.
-fn pool_bulk(rounds: usize) -> Result<(), Box<dyn Error>> {
+fn pool_512_guards(rounds: usize) -> Result<(), Box<dyn Error>> {
     let pool = Pool::new();
     let mut guards = Vec::with_capacity(512);
     for _ in 0..rounds {
@@ -50,8 +42,17 @@ fn pool_bulk(rounds: usize) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A guard made and dropped.
+fn pool_one_guard(rounds: usize) -> Result<(), Box<dyn Error>> {
+    let pool = Pool::new();
+    for _ in 0..rounds * 512 {
+        drop(black_box(pool.insert(OBJECT)?));
+    }
+    Ok(())
+}
+
 /// An object without a value, given back by its address, which is checked.
-fn pool_raw(rounds: usize) -> Result<(), Box<dyn Error>> {
+fn pool_one_raw(rounds: usize) -> Result<(), Box<dyn Error>> {
     let pool = Pool::<Object>::new();
     for _ in 0..rounds * 512 {
         let object = black_box(pool.allocate()?);

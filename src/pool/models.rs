@@ -50,6 +50,12 @@ impl World {
         self.returned.give(slab + 1, &there.returning, &there.returned, 1 << object);
     }
 
+    /// What the user asks of an object that comes back a second time: whether it waits to be collected.
+    fn is_returned(&self, slab: usize, object: usize) -> bool {
+        let there = &self.slabs[slab];
+        there.returning.any_objects() && has_bit(&there.returned, 1 << object)
+    }
+
     /// What an object's owner does with it.
     fn write(&self, slab: usize, object: usize) {
         // SAFETY: the object is its owner's; loom's cell panics where it is another's too.
@@ -200,6 +206,24 @@ fn a_drop_that_has_returned_is_counted_though_another_has_still_to_push_the_slab
             // As on another thread that the user has heard of since.
             world.drop_guard(0, 1);
             assert!(world.count() >= 1);
+        });
+        join([slow, user]);
+        world.all_home();
+    });
+}
+
+#[test]
+fn a_drop_that_has_returned_is_told_from_none_until_it_is_collected() {
+    loom::model(|| {
+        let world = World::new(1, 2);
+        let slow = spawn(&world, |world| world.drop_guard(0, 0));
+        let user = spawn(&world, |world| {
+            // As on another thread that the user has heard of since.
+            world.drop_guard(0, 1);
+            assert!(world.is_returned(0, 1));
+            world.collect();
+            let is_free = World::of_user(&world.slabs[0].mine, |mine| mine.0 & 2 != 0);
+            assert!(is_free || world.is_returned(0, 1));
         });
         join([slow, user]);
         world.all_home();

@@ -27,6 +27,8 @@
 //!   dropper's last touch is its addition, or its push if it has to push; and the user takes a count only after that push.
 //! - *Nothing is lost*: a bit is set before its dropper counts itself, so whoever takes the count finds the bit, or
 //!   has found it before.
+//! - *A drop that has returned is known for one*: until the user takes the slab's count, which it does before it takes the bits,
+//!   that is not 0. So where it is 0 no bit needs to be looked at, but those of droppers that are not through yet.
 //! - *Statistics are exact*: a drop that has returned has been counted by step 3, whether its slab is on the stack yet or not
 //!   (another dropper may be between its count and its push).
 
@@ -99,6 +101,12 @@ impl Returning {
         }
     }
 
+    /// By the user: whether objects of the slab have come back that it has not taken.
+    #[inline(always)]
+    pub(crate) fn any_objects(&self) -> bool {
+        self.count.load(Ordering::Relaxed) != 0
+    }
+
     /// By the user, of a slab it has taken from the stack: the next one, or 0; and how many droppers are through with this one.
     /// To be asked once.
     pub(crate) fn take(&self) -> (usize, usize) {
@@ -125,7 +133,7 @@ pub(crate) fn take_word(word: &AtomicU64) -> u64 {
 }
 
 /// By the user: whether a bit of that word is set.
-#[inline(always)]
+#[inline]
 pub(crate) fn has_bit(word: &AtomicU64, bit: u64) -> bool {
     word.load(Ordering::Relaxed) & bit != 0
 }

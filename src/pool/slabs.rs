@@ -188,9 +188,9 @@ impl Slabs {
         }
         // SAFETY: the registry knows a slab of this pool there.
         let slab = unsafe { Slab::at(start) };
-        // SAFETY: the number of an object, for each of which the geometry has a bit.
-        let (flag, returned) = unsafe { (slab.flag(number, geometry), slab.returned_word(index / 64, geometry)) };
-        if flag.get() != 0 || self.has_in_word(object, geometry) || remote::has_bit(returned, 1 << (index % 64)) {
+        // SAFETY: the number of an object.
+        let flag = unsafe { slab.flag(number, geometry) };
+        if flag.get() != 0 || self.has_in_word(object, geometry) || Self::is_returned(slab, index, geometry) {
             return Err(twice());
         }
         // SAFETY: the number of an object, which is out.
@@ -204,6 +204,14 @@ impl Slabs {
         let offset = object.addr().get().wrapping_sub(self.base.get().addr());
         let number = offset / geometry.stride;
         number < 64 && self.word.get() & 1 << number != 0
+    }
+
+    /// Whether the object of that index has come back from another thread, and waits to be collected.
+    #[inline(always)]
+    fn is_returned(slab: Slab, index: usize, geometry: &Geometry) -> bool {
+        // SAFETY: the geometry has a bit for each object.
+        let word = unsafe { slab.returned_word(index / 64, geometry) };
+        slab.returning(geometry).any_objects() && remote::has_bit(word, 1 << (index % 64))
     }
 
     /// Whether a slab of this pool lies at that address; notes it for the next time.
