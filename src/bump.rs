@@ -1,7 +1,7 @@
 //! Bump arenas: memory that is handed out by moving one pointer, and taken back all at once.
 //!
 //! - `head`: the arena proper, `chunk`: its memory, `gauge`: its figures, `restores`: what its checkpoints are held against
-//! - `alloc`: the ways to put values into it, `allocator`: as an allocator of the crate `allocator-api2`
+//! - `alloc`: the ways to put values into it, `text`: formatted text, `allocator`: as an allocator of the crate `allocator-api2`
 //! - `checkpoint`, `monitor`, `error`: what its users hold
 //! - `local`: the arena of each thread
 
@@ -16,6 +16,7 @@ mod head;
 pub(crate) mod local;
 mod monitor;
 mod restores;
+mod text;
 
 use core::cell::Cell;
 use core::fmt;
@@ -183,6 +184,19 @@ impl Bump {
         let _inside = Inside::enter(&self.busy)?;
         self.begin()?;
         self.head().serve(size, align, &self.config)
+    }
+
+    /// Takes the first bytes of the last block back.
+    ///
+    /// # Safety
+    /// Nobody uses them any more: `size` bytes from the last block's start.
+    #[inline]
+    unsafe fn give_back(&self, block: NonNull<u8>, size: usize) {
+        if self.config.zero_on_reset {
+            // SAFETY: the caller's promise.
+            unsafe { block.write_bytes(0, size) };
+        }
+        self.head().give_back_to(block.addr().get() + size);
     }
 
     /// Takes back all that was handed out. The largest chunk is kept for what comes next, others go back to the heap.

@@ -32,19 +32,6 @@ impl Bump {
         unsafe { moved.copy_from_nonoverlapping(block, old.size()) };
         Ok(moved)
     }
-
-    /// Takes the first bytes of the last block back.
-    ///
-    /// # Safety
-    /// Nobody uses them any more: `size` bytes from the last block's start.
-    #[inline]
-    unsafe fn give_back(&self, block: NonNull<u8>, size: usize) {
-        if self.config.zero_on_reset {
-            // SAFETY: the caller's promise.
-            unsafe { block.write_bytes(0, size) };
-        }
-        self.head().give_back_to(block.addr().get() + size);
-    }
 }
 
 // SAFETY: blocks are as long and aligned as asked for, and nobody else's; they stay until they are deallocated, however

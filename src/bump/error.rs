@@ -40,6 +40,9 @@ pub enum BumpError {
     /// The C library has no thread-specific data left for a thread's arena (pthread_key_create(3)), or the thread is at its
     /// end.
     NoThreadData,
+    /// A value says that it cannot be formatted: its `Display`, or whichever was asked for, gave `fmt::Error`
+    /// ([`Bump::try_alloc_fmt`](crate::Bump::try_alloc_fmt)).
+    Format,
 }
 
 impl fmt::Display for BumpError {
@@ -65,6 +68,9 @@ impl fmt::Display for BumpError {
             BumpError::NoThreadData => f.write_str(
                 "the C library has no thread-specific data left for this thread's bump arena (pthread_key_create); own one \
                  instead",
+            ),
+            BumpError::Format => f.write_str(
+                "a value that was to be written into a bump arena says that it cannot be formatted; look into its Display",
             ),
         }
     }

@@ -137,7 +137,6 @@ impl Gauge {
     }
 
     /// The owner has taken memory back up to that address.
-    #[cfg(any(feature = "allocator-api2", loom))]
     #[inline(always)]
     pub(crate) fn give_back_to(&self, top: usize) {
         let lowest = self.low.load(Ordering::Relaxed).min(self.top.load(Ordering::Relaxed));

@@ -343,7 +343,6 @@ impl Head {
 }
 
 /// Blocks one by one.
-#[cfg(feature = "allocator-api2")]
 impl Head {
     /// Whether a block is the last that was handed out.
     #[inline(always)]
