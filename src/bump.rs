@@ -20,6 +20,7 @@ mod text;
 
 use core::cell::Cell;
 use core::fmt;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::compiler_fence;
 
@@ -80,6 +81,10 @@ pub struct Bump {
 // SAFETY: the head and all that hangs on it is the arena's alone, but for what monitors reach, which is atomic; nothing of
 // it belongs to a thread.
 unsafe impl Send for Bump {}
+
+// A panic on the way leaves it as whole as an error does; what was put into it until then lies there until the reset.
+impl UnwindSafe for Bump {}
+impl RefUnwindSafe for Bump {}
 
 /// What cold paths are told by: whoever is in a slow path of the arena.
 struct Inside<'a>(&'a Cell<bool>);

@@ -17,6 +17,7 @@ mod allocator;
 
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::NonNull;
 
 pub use error::PoolError;
@@ -83,6 +84,10 @@ pub struct Pool<T> {
 // SAFETY: all that a pool has is reached by the thread that has a reference to it, and by droppers of guards in the way of `remote`.
 // It owns no values: guards do.
 unsafe impl<T> Send for Pool<T> {}
+
+// A panic on the way, in a value's drop or where one is made, leaves it whole, and it shows no values by itself.
+impl<T> UnwindSafe for Pool<T> {}
+impl<T> RefUnwindSafe for Pool<T> {}
 
 impl<T> Pool<T> {
     const GEOMETRY: Geometry = Geometry::of(size_of::<T>(), align_of::<T>());

@@ -1,6 +1,7 @@
 //! Bump arenas: what is handed out, what comes back, and what is said when neither can be.
 
 use std::alloc::Layout;
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use homing::{Bump, BumpConfig, BumpError, BumpOverflow, Checkpoint, CheckpointError};
@@ -220,12 +221,33 @@ fn overflows_are_counted_whether_refused_or_grown_for() {
 #[test]
 fn the_infallible_ways_panic_with_the_text_of_the_error() {
     let bump = Bump::with(FIXED);
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bump.alloc([0_u8; 5000]).len())).unwrap_err();
+    let panic = catch_unwind(|| bump.alloc([0_u8; 5000]).len()).unwrap_err();
     let text = panic.downcast_ref::<String>().unwrap();
     assert_eq!(*text, BumpError::Full { asked: 5000, align: 1, left: 4096, size: 4096 }.to_string());
     for part in ["4096 bytes", "5000", "pool_size"] {
         assert!(text.contains(part), "{text}");
     }
+}
+
+#[test]
+fn a_panic_that_passes_through_an_arena_leaves_it_whole_and_its_user_need_not_assert_so() {
+    let bump = Bump::with(BumpConfig::new().pool_size(4096));
+    let monitor = bump.monitor();
+    let kept = bump.alloc_str("kept");
+    // In the midst of a slice, and where another chunk was just obtained.
+    assert!(
+        catch_unwind(|| bump.alloc_slice_fill_with(9, |place| 9_usize.checked_div(4 - place).unwrap()).len()).is_err()
+    );
+    assert!(catch_unwind(|| bump.alloc_with(|| -> [u8; 5000] { panic!("no value") }).len()).is_err());
+    assert_eq!(catch_unwind(|| monitor.stats()).unwrap(), bump.stats());
+    assert_eq!((&*kept, &*bump.alloc_str("more")), ("kept", "more"));
+    let mut bump = catch_unwind(move || bump).unwrap();
+    bump.reset();
+    assert_eq!((bump.stats().used, bump.stats().chunks), (0, 1));
+
+    let local = Bump::local().unwrap();
+    assert!(catch_unwind(move || local.alloc_with(|| -> u8 { panic!("no value") }).wrapping_add(1)).is_err());
+    assert!(Bump::local().is_ok(), "the guard was dropped on the way");
 }
 
 #[test]

@@ -470,9 +470,14 @@ fn a_closure_that_panics_leaves_no_object_behind() {
     let _alone = alone();
     let pool = Pool::<String>::new();
     for round in 1..=200 {
-        assert!(catch_unwind(AssertUnwindSafe(|| pool.insert_with(|| panic!("no value")).is_ok())).is_err());
+        assert!(catch_unwind(|| pool.insert_with(|| panic!("no value")).is_ok()).is_err());
         assert_eq!(stats_of(&pool), (round, round, 0, 1));
     }
+    // A guard that is dropped on the way goes wherever a `Box` may.
+    let pool = Pool::new();
+    let guard = pool.insert(Cell::new(0)).unwrap();
+    assert!(catch_unwind(move || 7_u8.checked_div(guard.get()).unwrap()).is_err());
+    assert_eq!(stats_of(&pool), (1, 1, 0, 1));
 }
 
 /// A value that has others of its pool, and drops and makes some when it is dropped.

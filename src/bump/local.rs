@@ -13,6 +13,7 @@
 use core::cell::{Cell, UnsafeCell};
 use core::ffi::c_void;
 use core::ops::{Deref, DerefMut};
+use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::{self, NonNull};
 
 use super::{Bump, BumpError};
@@ -43,6 +44,10 @@ pub struct LocalBump {
     // A pointer, so that this is neither sent nor shared.
     local: NonNull<Local>,
 }
+
+// As its arena is.
+impl UnwindSafe for LocalBump {}
+impl RefUnwindSafe for LocalBump {}
 
 impl Deref for LocalBump {
     type Target = Bump;

@@ -1,6 +1,7 @@
 //! A bump arena's figures, for its owner and for others.
 
 use core::fmt;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::NonNull;
 
 use super::gauge::Figures;
@@ -61,6 +62,10 @@ pub struct BumpMonitor {
 unsafe impl Send for BumpMonitor {}
 // SAFETY: likewise.
 unsafe impl Sync for BumpMonitor {}
+
+// It changes nothing.
+impl UnwindSafe for BumpMonitor {}
+impl RefUnwindSafe for BumpMonitor {}
 
 impl BumpMonitor {
     /// Another handle to a head that has one. `None` where there are as many as can be counted.

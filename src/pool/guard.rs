@@ -6,6 +6,7 @@ use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::mem::{self, ManuallyDrop};
 use core::ops::{Deref, DerefMut};
+use core::panic::UnwindSafe;
 use core::ptr::NonNull;
 
 use super::Pool;
@@ -61,6 +62,9 @@ pub struct PoolBox<'p, T> {
 unsafe impl<T: Send> Send for PoolBox<'_, T> {}
 // SAFETY: by reference a guard gives nothing but references to the value.
 unsafe impl<T: Sync> Sync for PoolBox<'_, T> {}
+
+// As a `Box` is.
+impl<T: UnwindSafe> UnwindSafe for PoolBox<'_, T> {}
 
 impl<'p, T> PoolBox<'p, T> {
     /// The guard of an object that holds a value: the other way of [`into_raw`](Self::into_raw), and for objects of
