@@ -62,7 +62,7 @@ impl fmt::Display for BumpError {
             }
             BumpError::Reentered => f.write_str(
                 "this thread's bump arena is in use further up (a callback, a Drop or a signal handler asks for it while it \
-                 is held); end that use first, or own another arena",
+                 is held); lend it to the one that asks, end that use first, or own another arena",
             ),
             BumpError::Node(error) => write!(f, "a bump arena has no node to take memory from: {error}"),
             BumpError::NoThreadData => f.write_str(

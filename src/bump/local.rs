@@ -33,6 +33,27 @@ struct Local {
 
 /// The calling thread's bump arena, held: see [`Bump::local`]. It is at rest again when this is dropped.
 ///
+/// It is lent to helpers as `&Bump`, which it derefs to; as the allocator of a collection it is `&*guard`:
+///
+/// ```
+/// use homing::{Bump, BumpError};
+///
+/// fn shout<'a>(scratch: &'a Bump, text: &str) -> &'a str {
+///     let copy = scratch.alloc_str(text);
+///     copy.make_ascii_uppercase();
+///     copy
+/// }
+///
+/// let mut scratch = Bump::local()?;
+/// scratch.reset();    // what a task before this one has left, also where it panicked
+/// assert_eq!(shout(&scratch, "lent"), "LENT");
+/// # #[cfg(feature = "allocator-api2")] {
+/// let mut words = allocator_api2::vec::Vec::new_in(&*scratch);
+/// words.extend("as an allocator".split(' '));
+/// # }
+/// # Ok::<(), BumpError>(())
+/// ```
+///
 /// It stays on its thread:
 ///
 /// ```compile_fail,E0277
