@@ -86,8 +86,8 @@ MUTATIONS = [
     # Node pools.
     ("node pools: a freed block is not joined with the hole behind it", BLOCKS, "        if !self.is_hole(end) {\n            return self.note_hole",
      "        if true {\n            return self.note_hole", NODE_POOLS + " adjacent neighbours", NODE_POOLS_MODEL),
-    ("node pools: a hole is taken for a live block", BLOCKS, "self.begins.word(line) & !self.holes_in(line) & bit != 0",
-     "self.begins.word(line) & bit != 0", NODE_POOLS + " freed_twice"),
+    ("node pools: a hole is taken for a live block", BLOCKS, "line.blocks & !line.holes & bit(granule) != 0",
+     "line.blocks & bit(granule) != 0", NODE_POOLS + " freed_twice"),
     ("node pools: a hole that was carved counts as long as it was", BLOCKS, "        self.note_loss(block, end - block);\n", "",
      NODE_POOLS + " figures fragmentation", NODE_POOLS_MODEL),
     ("node pools: the tail is no free memory", BLOCKS, "self.room.largest().max((self.count - self.tail) as Granules)", "self.room.largest()",

@@ -38,9 +38,9 @@ impl Bits {
         Some(Bits { words: Array::zeros(source, total)?, first, count, levels })
     }
 
-    /// The word of the members' own level with that number.
+    /// The word with that number, all levels counted.
     #[inline]
-    pub(super) fn word(&self, word: usize) -> u64 {
+    fn word(&self, word: usize) -> u64 {
         self.words.get(word).copied().unwrap_or(0)
     }
 
@@ -50,21 +50,10 @@ impl Bits {
         self.first.get(level).copied().unwrap_or(0)
     }
 
-    #[inline(always)]
-    pub(super) fn insert(&mut self, number: usize) {
-        let Some(word) = self.words.get_mut(number / WORD) else { return };
-        let old = *word;
-        *word = old | 1 << (number % WORD);
-        if old == 0 {
-            self.insert_above(number / WORD);
-        }
-    }
-
-    /// The word with that number has its first bit.
     #[inline(never)]
-    fn insert_above(&mut self, word: usize) {
-        let mut number = word;
-        for level in 1..self.levels {
+    pub(super) fn insert(&mut self, number: usize) {
+        let mut number = number;
+        for level in 0..self.levels {
             let first = self.first(level);
             let Some(word) = self.words.get_mut(first + number / WORD) else { return };
             let old = *word;
@@ -76,20 +65,10 @@ impl Bits {
         }
     }
 
-    #[inline(always)]
-    pub(super) fn remove(&mut self, number: usize) {
-        let Some(word) = self.words.get_mut(number / WORD) else { return };
-        *word &= !(1 << (number % WORD));
-        if *word == 0 {
-            self.remove_above(number / WORD);
-        }
-    }
-
-    /// The word with that number has lost its last bit.
     #[inline(never)]
-    fn remove_above(&mut self, word: usize) {
-        let mut number = word;
-        for level in 1..self.levels {
+    pub(super) fn remove(&mut self, number: usize) {
+        let mut number = number;
+        for level in 0..self.levels {
             let first = self.first(level);
             let Some(word) = self.words.get_mut(first + number / WORD) else { return };
             *word &= !(1 << (number % WORD));
@@ -101,24 +80,10 @@ impl Bits {
     }
 
     /// The least member that is not below `number`.
-    #[inline(always)]
-    pub(super) fn next(&self, number: usize) -> Option<usize> {
-        // Mostly it is near.
-        let word = number / WORD;
-        if word >= self.count[0] {
-            return None;
-        }
-        match self.word(word) & u64::MAX << (number % WORD) {
-            0 => self.next_beyond(word + 1),
-            found => Some(word * WORD + found.trailing_zeros() as usize),
-        }
-    }
-
-    /// The least member that stands in that word or a later one, by the levels above.
     #[inline(never)]
-    fn next_beyond(&self, word: usize) -> Option<usize> {
-        let mut at = word;
-        for level in 1..self.levels {
+    pub(super) fn next(&self, number: usize) -> Option<usize> {
+        let mut at = number;
+        for level in 0..self.levels {
             let word = at / WORD;
             if word >= self.count.get(level).copied()? {
                 return None;
@@ -137,21 +102,10 @@ impl Bits {
     }
 
     /// The greatest member that is not above `number`, which is below the set's length.
-    #[inline(always)]
-    pub(super) fn previous(&self, number: usize) -> Option<usize> {
-        // Mostly it is near.
-        let word = number / WORD;
-        match self.word(word) & u64::MAX >> (WORD - 1 - number % WORD) {
-            0 => self.previous_beyond(word.checked_sub(1)?),
-            found => Some(word * WORD + last(found)),
-        }
-    }
-
-    /// The greatest member that stands in that word or an earlier one, by the levels above.
     #[inline(never)]
-    fn previous_beyond(&self, word: usize) -> Option<usize> {
-        let mut at = word;
-        for level in 1..self.levels {
+    pub(super) fn previous(&self, number: usize) -> Option<usize> {
+        let mut at = number;
+        for level in 0..self.levels {
             let word = at / WORD;
             let found = self.word(self.first(level) + word) & u64::MAX >> (WORD - 1 - at % WORD);
             if found != 0 {
@@ -202,7 +156,6 @@ mod tests {
                 for near in [0, member.saturating_sub(1), member, (member + 1).min(length - 1), length - 1] {
                     assert_eq!(bits.next(near), model.range(near..).next().copied(), "{length} {near}");
                     assert_eq!(bits.previous(near), model.range(..=near).next_back().copied(), "{length} {near}");
-                    assert_eq!(bits.word(near / WORD) >> (near % WORD) & 1 == 1, model.contains(&near));
                 }
                 assert_eq!(bits.next(length), None);
             }

@@ -6,15 +6,15 @@
 //!
 //! - `tail`: where the free block at the region's end begins; the number of granules, where a live one ends there. So what
 //!   is freed last first, and what is cut from untouched memory, costs nothing but this number.
-//! - `begins`: the granules that a block begins with, the tail's too; the next one in it is where a block ends
-//! - `holes`: those of them that a free block begins with, but for the tail
-//! - `room`: by 64 granules, the length of the longest hole that begins there; a tree of maxima finds the first hole that is
-//!   long enough, lowest address first, and its root is the longest of all. The tail comes after all holes, so it is what
-//!   is left where no hole is long enough.
+//! - `lines`: by 64 granules, those that a block begins with, the tail's too: the next one is where a block ends; and those
+//!   of them that a hole begins with, which is a free block other than the tail
+//! - `begun`: the lines that a block begins in
+//! - `room`: by lines, the length of the longest hole that begins there; a tree of maxima finds the first hole that is long
+//!   enough, lowest address first. The tail comes after all holes, so it is what is left where no hole is long enough.
 
-use super::array::Array;
+use super::array::{Array, Zero};
 use super::bits::{self, Bits};
-use super::maxima::Maxima;
+use super::late::LateMaxima;
 use crate::arith;
 use crate::source::Source;
 
@@ -22,19 +22,36 @@ use crate::source::Source;
 pub(super) const GRANULE: usize = 16;
 /// The most bytes that a region can be cut from.
 pub(super) const LARGEST: usize = 1 << 30;
-const _: () = assert!(LARGEST / GRANULE <= bits::MOST && LARGEST / GRANULE <= u32::MAX as usize);
+const _: () = assert!(LARGEST / GRANULE / LINE <= bits::MOST && LARGEST / GRANULE <= u32::MAX as usize);
 
-/// Granules whose free blocks have one number in `room`: those of a word.
+/// Granules of a line.
 const LINE: usize = u64::BITS as usize;
 
 /// A number of granules, or a granule's number, from the region's first.
 pub(super) type Granules = u32;
 
+/// What begins in a line of granules, as bits.
+#[derive(Clone, Copy, Default)]
+struct Line {
+    blocks: u64,
+    /// Those of them that are holes.
+    holes: u64,
+}
+
+// SAFETY: integers.
+unsafe impl Zero for Line {}
+
+/// A granule's bit in its line.
+#[inline]
+const fn bit(granule: usize) -> u64 {
+    1 << (granule % LINE)
+}
+
 /// The blocks of a region. See the module's text.
 pub(super) struct Blocks {
-    begins: Bits,
-    holes: Array<u64>,
-    room: Maxima,
+    lines: Array<Line>,
+    begun: Bits,
+    room: LateMaxima,
     tail: usize,
     count: usize,
 }
@@ -51,14 +68,15 @@ pub(super) enum Found {
 impl Blocks {
     /// One free block of so many granules, more than 0.
     pub(super) fn new(source: Source, count: usize) -> Option<Self> {
+        let lines = count.div_ceil(LINE);
         let mut blocks = Blocks {
-            begins: Bits::new(source, count)?,
-            holes: Array::zeros(source, count.div_ceil(LINE))?,
-            room: Maxima::new(source, count.div_ceil(LINE))?,
+            lines: Array::zeros(source, lines)?,
+            begun: Bits::new(source, lines)?,
+            room: LateMaxima::new(source, lines)?,
             tail: 0,
             count,
         };
-        blocks.begins.insert(0);
+        blocks.begin(0);
         Some(blocks)
     }
 
@@ -68,41 +86,91 @@ impl Blocks {
         self.room.largest().max((self.count - self.tail) as Granules)
     }
 
-    /// Whether no block is live.
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.tail == 0
-    }
-
-    /// The holes that begin in a line, as bits.
-    #[inline]
-    fn holes_in(&self, line: usize) -> u64 {
-        self.holes.get(line).copied().unwrap_or(0)
+    fn line(&self, line: usize) -> Line {
+        self.lines.get(line).copied().unwrap_or_default()
     }
 
     #[inline]
     fn is_hole(&self, block: usize) -> bool {
-        self.holes_in(block / LINE) & 1 << (block % LINE) != 0
+        self.line(block / LINE).holes & bit(block) != 0
     }
 
+    /// A block begins there.
     #[inline]
-    fn mark_hole(&mut self, block: usize) {
-        if let Some(holes) = self.holes.get_mut(block / LINE) {
-            *holes |= 1 << (block % LINE);
+    fn begin(&mut self, block: usize) {
+        let Some(line) = self.lines.get_mut(block / LINE) else { return };
+        if line.blocks == 0 {
+            self.begun.insert(block / LINE);
+        }
+        line.blocks |= bit(block);
+    }
+
+    /// No block begins there any more, nor a hole.
+    #[inline]
+    fn unbegin(&mut self, block: usize) {
+        let Some(line) = self.lines.get_mut(block / LINE) else { return };
+        line.blocks &= !bit(block);
+        line.holes &= !bit(block);
+        if line.blocks == 0 {
+            self.begun.remove(block / LINE);
         }
     }
 
+    /// The block that begins there is a hole.
+    #[inline]
+    fn mark_hole(&mut self, block: usize) {
+        if let Some(line) = self.lines.get_mut(block / LINE) {
+            line.holes |= bit(block);
+        }
+    }
+
+    /// The block that begins there is none.
     #[inline]
     fn unmark_hole(&mut self, block: usize) {
-        if let Some(holes) = self.holes.get_mut(block / LINE) {
-            *holes &= !(1 << (block % LINE));
+        if let Some(line) = self.lines.get_mut(block / LINE) {
+            line.holes &= !bit(block);
         }
     }
 
     /// Where the block ends that begins there.
     #[inline]
     fn end_of(&self, block: usize) -> usize {
-        self.begins.next(block + 1).unwrap_or(self.count)
+        self.end_in(self.line(block / LINE), block)
+    }
+
+    /// The same, where its line is at hand.
+    #[inline]
+    fn end_in(&self, line: Line, block: usize) -> usize {
+        // The bits behind it: none for the last bit of a line.
+        match line.blocks & u64::MAX << (block % LINE) << 1 {
+            0 => self.end_beyond(block / LINE),
+            behind => block / LINE * LINE + behind.trailing_zeros() as usize,
+        }
+    }
+
+    /// Where the last block ends that begins in a line.
+    #[inline(never)]
+    fn end_beyond(&self, line: usize) -> usize {
+        let next = self.begun.next(line + 1);
+        next.map_or(self.count, |line| line * LINE + self.line(line).blocks.trailing_zeros() as usize)
+    }
+
+    /// The block that a granule is of, and whether it is a hole.
+    #[inline]
+    fn block_of(&self, granule: usize) -> Option<(usize, bool)> {
+        let line = self.line(granule / LINE);
+        match (line.blocks & u64::MAX >> (LINE - 1 - granule % LINE)).checked_ilog2() {
+            None => self.last_before(granule / LINE),
+            Some(last) => Some((granule / LINE * LINE + last as usize, line.holes & 1 << last != 0)),
+        }
+    }
+
+    /// The last block that begins before a line, and whether it is a hole.
+    #[inline(never)]
+    fn last_before(&self, line: usize) -> Option<(usize, bool)> {
+        let line = self.begun.previous(line.checked_sub(1)?)?;
+        self.block_of(line * LINE + LINE - 1)
     }
 
     /// A hole that begins there has become so long.
@@ -111,88 +179,86 @@ impl Blocks {
         self.room.raise(block / LINE, length as Granules);
     }
 
+    /// A hole of that length begins there.
+    #[inline(never)]
+    fn begin_hole(&mut self, block: usize, length: usize) {
+        self.begin(block);
+        self.mark_hole(block);
+        self.note_hole(block, length);
+    }
+
     /// A hole of that length that began there is no more, or shorter: it may have been the longest of its line.
     #[inline]
     fn note_loss(&mut self, block: usize, length: usize) {
         let line = block / LINE;
-        if self.room.at(line) == length as Granules {
-            match self.holes_in(line) {
-                0 => self.room.set(line, 0),
-                _ => self.look_at(line),
-            }
+        if self.line(line).holes == 0 {
+            self.room.set(line, 0);
+        } else if self.room.at(line) == length as Granules {
+            self.look_at(line);
         }
     }
 
     /// Writes down the longest hole of those that begin in a line.
     #[inline(never)]
     fn look_at(&mut self, line: usize) {
-        let mut left = self.holes_in(line);
-        let begins = self.begins.word(line);
-        let mut longest = 0;
-        while left != 0 {
-            let block = left.trailing_zeros() as usize;
-            left &= left - 1;
-            // The bits of what begins behind the hole: none for the last bit of a word.
-            let behind = begins & u64::MAX << block << 1;
-            let length = match behind {
-                0 => self.end_of(line * LINE + block) - (line * LINE + block),
-                _ => behind.trailing_zeros() as usize - block,
-            };
-            longest = longest.max(length);
-        }
+        let longest = self.holes_in(line).fold(0, |longest, (block, end)| longest.max(end - block));
         self.room.set(line, longest as Granules);
+    }
+
+    /// The holes that begin in a line, from granule to granule.
+    #[inline]
+    fn holes_in(&self, line: usize) -> impl Iterator<Item = (usize, usize)> {
+        let begun = self.line(line);
+        let mut left = begun.holes;
+        core::iter::from_fn(move || {
+            let block = line * LINE + (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some((block, self.end_in(begun, block)))
+        })
     }
 
     /// Takes a block of `count` granules whose address is a multiple of `align` (a power of two): the lowest that there is.
     /// Gives its first granule. `base` is the region's address.
-    #[inline]
+    #[inline(always)]
     pub(super) fn allocate(&mut self, count: usize, align: usize, base: usize) -> Option<usize> {
         let least = Granules::try_from(count).ok()?;
-        if self.room.largest() >= least
-            && let Some(start) = self.take_from_hole(count, least, align, base)
-        {
-            return Some(start);
+        if align > GRANULE {
+            return self.allocate_aligned(count, least, align, base);
         }
-        self.take_from_tail(count, align, base)
-    }
-
-    /// Takes it from the first hole where there is room for it.
-    #[inline(never)]
-    fn take_from_hole(&mut self, count: usize, least: Granules, align: usize, base: usize) -> Option<usize> {
-        let mut from = 0;
-        loop {
-            let line = self.room.first(from, least)?;
-            let mut left = self.holes_in(line);
-            while left != 0 {
-                let block = line * LINE + left.trailing_zeros() as usize;
-                left &= left - 1;
-                let end = self.end_of(block);
-                if end - block < count {
-                    continue;
-                }
-                let start = match align <= GRANULE {
-                    true => Some(block),
-                    false => first_aligned(base, block, end, count, align),
-                };
-                if let Some(start) = start {
-                    self.carve(block, end, start, count);
-                    return Some(start);
-                }
-            }
-            from = line + 1;
-        }
+        let Some(line) = self.room.first(0, least) else { return self.take_from_tail(count) };
+        let (block, end) = self.holes_in(line).find(|(block, end)| end - block >= count)?;
+        self.carve(block, end, block, count);
+        Some(block)
     }
 
     /// Takes it from the tail, if there is room.
-    #[inline]
-    fn take_from_tail(&mut self, count: usize, align: usize, base: usize) -> Option<usize> {
+    #[inline(always)]
+    fn take_from_tail(&mut self, count: usize) -> Option<usize> {
+        let start = self.tail;
+        if count > self.count - start {
+            return None;
+        }
+        self.begin_tail(start + count);
+        Some(start)
+    }
+
+    /// Takes a block that is aligned to more than a granule from a hole or the tail.
+    #[inline(never)]
+    fn allocate_aligned(&mut self, count: usize, least: Granules, align: usize, base: usize) -> Option<usize> {
+        let mut from = 0;
+        while let Some(line) = self.room.first(from, least) {
+            let aligned = |(block, end)| Some((block, end, first_aligned(base, block, end, count, align)?));
+            let found = self.holes_in(line).find_map(aligned);
+            if let Some((block, end, start)) = found {
+                self.carve(block, end, start, count);
+                return Some(start);
+            }
+            from = line + 1;
+        }
         let tail = self.tail;
-        let start = match align <= GRANULE {
-            true => (count <= self.count - tail).then_some(tail)?,
-            false => first_aligned(base, tail, self.count, count, align)?,
-        };
+        let start = first_aligned(base, tail, self.count, count, align)?;
         if start > tail {
-            self.begins.insert(start);
+            self.begin(start);
             self.mark_hole(tail);
             self.note_hole(tail, start - tail);
         }
@@ -205,7 +271,7 @@ impl Blocks {
     fn begin_tail(&mut self, tail: usize) {
         self.tail = tail;
         if tail < self.count {
-            self.begins.insert(tail);
+            self.begin(tail);
         }
     }
 
@@ -213,22 +279,20 @@ impl Blocks {
     #[inline]
     fn end_before_tail(&mut self) {
         if self.tail < self.count {
-            self.begins.remove(self.tail);
+            self.unbegin(self.tail);
         }
     }
 
     /// Makes a part of a hole live.
-    #[inline]
+    #[inline(always)]
     fn carve(&mut self, block: usize, end: usize, start: usize, count: usize) {
         let after = start + count;
         // What grows first, so that what shrinks is found to be less than that in few steps.
         if after < end {
-            self.begins.insert(after);
-            self.mark_hole(after);
-            self.note_hole(after, end - after);
+            self.begin_hole(after, end - after);
         }
         if start > block {
-            self.begins.insert(start);
+            self.begin(start);
         } else {
             self.unmark_hole(block);
         }
@@ -241,8 +305,8 @@ impl Blocks {
         if granule >= self.tail {
             return Found::Free;
         }
-        match self.begins.previous(granule) {
-            Some(block) if !self.is_hole(block) => Found::Live(block, self.end_of(block) - block),
+        match self.block_of(granule) {
+            Some((block, false)) => Found::Live(block, self.end_of(block) - block),
             _ => Found::Free,
         }
     }
@@ -250,21 +314,50 @@ impl Blocks {
     /// How many granules the live block has that begins there, if one does.
     #[inline(always)]
     pub(super) fn live(&self, granule: usize) -> Option<usize> {
-        let bit = 1 << (granule % LINE);
-        let line = granule / LINE;
-        let is_live = granule < self.tail && self.begins.word(line) & !self.holes_in(line) & bit != 0;
-        is_live.then(|| self.end_of(granule) - granule)
+        let line = self.line(granule / LINE);
+        self.is_live(line, granule).then(|| self.end_in(line, granule) - granule)
     }
 
-    /// Takes back a live block of `count` granules that begins there, and joins it with the free ones on both sides.
+    /// Whether a live block begins there, whose line is at hand.
+    #[inline]
+    fn is_live(&self, line: Line, granule: usize) -> bool {
+        granule < self.tail && line.blocks & !line.holes & bit(granule) != 0
+    }
+
+    /// The hole that ends where the block begins, whose line is at hand.
+    #[inline]
+    fn hole_before(&self, line: Line, block: usize) -> Option<usize> {
+        let before = match (line.blocks & (bit(block) - 1)).checked_ilog2() {
+            None => self.last_before(block / LINE),
+            Some(last) => Some((block / LINE * LINE + last as usize, line.holes & 1 << last != 0)),
+        };
+        before.filter(|(_, is_hole)| *is_hole).map(|(before, _)| before)
+    }
+
+    /// Takes back the live block that begins there and joins it with the free ones on both sides, unless `check` finds
+    /// something wrong with its number of granules. Gives that number; `None` where no live block begins there.
     #[inline(always)]
-    pub(super) fn free(&mut self, block: usize, count: usize) {
-        let end = block + count;
-        debug_assert!(block < self.tail && !self.is_hole(block) && self.end_of(block) == end);
-        let before = block.checked_sub(1).and_then(|granule| self.begins.previous(granule));
-        let before = before.filter(|before| self.is_hole(*before));
+    pub(super) fn free<E>(
+        &mut self,
+        block: usize,
+        check: impl FnOnce(usize) -> Result<(), E>,
+    ) -> Result<Option<usize>, E> {
+        let line = self.line(block / LINE);
+        if !self.is_live(line, block) {
+            return Ok(None);
+        }
+        let end = self.end_in(line, block);
+        check(end - block)?;
+        let before = self.hole_before(line, block);
+        self.join(before, block, end);
+        Ok(Some(end - block))
+    }
+
+    /// Makes a live block free, which is joined with the hole before it, if there is one, and what is free behind it.
+    #[inline(always)]
+    fn join(&mut self, before: Option<usize>, block: usize, end: usize) {
         if before.is_some() {
-            self.begins.remove(block);
+            self.unbegin(block);
         }
         let start = before.unwrap_or(block);
         if end == self.tail {
@@ -283,8 +376,7 @@ impl Blocks {
             return self.note_hole(start, end - start);
         }
         let end_of_hole = self.end_of(end);
-        self.begins.remove(end);
-        self.unmark_hole(end);
+        self.unbegin(end);
         // What grows first: see `carve`.
         self.note_hole(start, end_of_hole - start);
         self.note_loss(end, end_of_hole - end);
@@ -297,8 +389,8 @@ impl Blocks {
         let Some(wanted) = block.checked_add(count) else { return false };
         if wanted < end {
             // The rest is a live block for a moment.
-            self.begins.insert(wanted);
-            self.free(wanted, end - wanted);
+            self.begin(wanted);
+            self.join(None, wanted, end);
             return true;
         }
         if wanted == end {
@@ -319,12 +411,9 @@ impl Blocks {
         if end_of_hole < wanted {
             return false;
         }
-        self.begins.remove(end);
-        self.unmark_hole(end);
+        self.unbegin(end);
         if wanted < end_of_hole {
-            self.begins.insert(wanted);
-            self.mark_hole(wanted);
-            self.note_hole(wanted, end_of_hole - wanted);
+            self.begin_hole(wanted, end_of_hole - wanted);
         }
         self.note_loss(end, end_of_hole - end);
         true

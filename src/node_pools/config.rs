@@ -1,6 +1,6 @@
 //! What a user may choose about node pools.
 
-use super::blocks::{GRANULE, LARGEST};
+use super::blocks::{GRANULE, Granules, LARGEST};
 use crate::arith;
 
 /// The least region, in bytes.
@@ -55,6 +55,12 @@ impl NodePoolsConfig {
     /// Bytes of a region.
     pub(super) const fn region_size(&self) -> usize {
         self.pool_size
+    }
+
+    /// The same in granules.
+    #[inline]
+    pub(super) const fn region_granules(&self) -> Granules {
+        (self.pool_size / GRANULE) as Granules
     }
 
     /// What a region is aligned to, in bytes.

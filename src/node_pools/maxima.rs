@@ -12,9 +12,16 @@ pub(super) struct Maxima {
     /// The root first, the children of `n` from `4 n + 1` on, the row itself from `first_leaf` on.
     nodes: Array<u32>,
     first_leaf: usize,
+    /// As the root, at hand.
+    largest: u32,
 }
 
 impl Maxima {
+    /// A row without a number.
+    pub(super) const fn none(source: Source) -> Self {
+        Maxima { nodes: Array::new(source), first_leaf: 0, largest: 0 }
+    }
+
     /// A row of `length` zeros, or more.
     pub(super) fn new(source: Source, length: usize) -> Option<Self> {
         let (mut leaves, mut first_leaf) = (1_usize, 0);
@@ -22,7 +29,8 @@ impl Maxima {
             first_leaf += leaves;
             leaves = leaves.checked_mul(CHILDREN)?;
         }
-        Some(Maxima { nodes: Array::zeros(source, first_leaf.checked_add(leaves)?)?, first_leaf })
+        let nodes = Array::zeros(source, first_leaf.checked_add(leaves)?)?;
+        Some(Maxima { nodes, first_leaf, largest: 0 })
     }
 
     /// How many numbers the row has room for.
@@ -33,7 +41,7 @@ impl Maxima {
     /// The largest of all.
     #[inline]
     pub(super) fn largest(&self) -> u32 {
-        self.nodes.first().copied().unwrap_or(0)
+        self.largest
     }
 
     /// The number at a place.
@@ -46,27 +54,40 @@ impl Maxima {
     /// is then found in few steps.
     #[inline]
     pub(super) fn set(&mut self, place: usize, number: u32) {
-        let mut at = self.first_leaf + place;
-        let mut number = number;
-        while let Some(node) = self.nodes.get_mut(at).filter(|node| **node != number) {
-            *node = number;
-            let Some(before) = at.checked_sub(1) else { return };
-            at = before / CHILDREN;
-            let children = self.nodes.get(CHILDREN * at + 1..).and_then(|rest| rest.first_chunk::<CHILDREN>());
-            let Some([a, b, c, d]) = children else { return };
-            number = (*a).max(*b).max((*c).max(*d));
+        let leaf = self.first_leaf + place;
+        let Some(node) = self.nodes.get_mut(leaf).filter(|node| **node != number) else { return };
+        *node = number;
+        match leaf {
+            0 => self.largest = number,
+            _ => self.look_above(leaf),
         }
     }
 
+    /// Has all nodes above one that has changed say what they are to say.
+    #[inline(never)]
+    fn look_above(&mut self, node: usize) {
+        let mut at = node;
+        while let Some(before) = at.checked_sub(1) {
+            at = before / CHILDREN;
+            let children = self.nodes.get(CHILDREN * at + 1..).and_then(|rest| rest.first_chunk::<CHILDREN>());
+            let Some([a, b, c, d]) = children else { return };
+            let number = (*a).max(*b).max((*c).max(*d));
+            let Some(node) = self.nodes.get_mut(at).filter(|node| **node != number) else { return };
+            *node = number;
+        }
+        self.largest = self.nodes.first().copied().unwrap_or(0);
+    }
+
     /// Sets the number at a place, unless it is as large already.
-    #[inline]
+    #[inline(never)]
     pub(super) fn raise(&mut self, place: usize, number: u32) {
         let mut at = self.first_leaf + place;
         while let Some(node) = self.nodes.get_mut(at).filter(|node| **node < number) {
             *node = number;
-            let Some(before) = at.checked_sub(1) else { return };
+            let Some(before) = at.checked_sub(1) else { break };
             at = before / CHILDREN;
         }
+        self.largest = self.largest.max(number);
     }
 
     /// The first place that is not before `from` where the number is `least` (not 0) or more.

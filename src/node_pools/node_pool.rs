@@ -31,10 +31,8 @@ pub(super) struct Inner {
     config: NodePoolsConfig,
     /// By address.
     regions: Array<Region>,
-    /// By the same places: the longest free block of each. None before the first region.
-    room: Option<Maxima>,
-    /// Regions without a live block. There is one at most, but for a moment.
-    empty: usize,
+    /// By the same places: the longest free block of each. One at most is as long as its region, but for a moment.
+    room: Maxima,
     gone: Gone,
 }
 
@@ -53,6 +51,17 @@ pub(super) struct Request {
 pub(super) struct Handed {
     pub(super) block: NonNull<u8>,
     pub(super) is_zero: bool,
+}
+
+/// What was taken back.
+pub(super) enum Freed {
+    /// Nothing: no live block begins there.
+    Nothing,
+    /// A block.
+    Block,
+    /// The last block of that region, which is to be [taken out](Held::take_out), and dropped once the lock is free, since that
+    /// takes time.
+    LastOf(usize),
 }
 
 /// What a pool knows of a pointer.
@@ -78,7 +87,8 @@ impl NodePool {
     /// The pool of that node, without a region yet.
     pub(super) const fn new(node: NodeIndex, config: NodePoolsConfig) -> Self {
         let source = Source::Node(node);
-        let inner = Inner { source, config, regions: Array::new(source), room: None, empty: 0, gone: Gone::new() };
+        let inner =
+            Inner { source, config, regions: Array::new(source), room: Maxima::none(source), gone: Gone::new() };
         NodePool { lock: Lock::new(), inner: UnsafeCell::new(inner), figures: Figures::new() }
     }
 
@@ -86,7 +96,7 @@ impl NodePool {
     /// interrupted: waiting would be for ever.
     #[inline]
     pub(super) fn hold(&self) -> Option<Held<'_>> {
-        (!self.lock.is_mine()).then(|| Held { _guard: self.lock.lock(), pool: self })
+        self.lock.lock_unless_mine().map(|guard| Held { _guard: guard, pool: self })
     }
 
     /// The figures: of one moment between two operations, or, where the calling thread is in the middle of one, as far as
@@ -120,11 +130,12 @@ impl Held<'_> {
     #[inline]
     pub(super) fn allocate(&mut self, request: Request) -> Option<Handed> {
         let handed = match self.config.is_cut(request.size, request.align) {
-            true => self.cut(request).or_else(|| {
-                self.add_region()?;
-                self.cut(request)
-            }),
-            false => self.add_block(request),
+            true => {
+                let block = self.cut(request.size, request.align);
+                let block = block.or_else(|| self.cut_anew(request.size, request.align));
+                block.map(|block| Handed { block, is_zero: false })
+            }
+            false => self.add_block(request.size, request.align, request.zero),
         };
         if handed.is_some() {
             self.pool.figures.count_allocation(request.size);
@@ -133,24 +144,26 @@ impl Held<'_> {
         handed
     }
 
-    /// Takes the live block of `size` bytes back that begins at that address of that region. True where the region is to be
-    /// [taken out](Self::take_out), and dropped once the lock is free, since that takes time.
+    /// Takes back the live block that begins at that address, unless `check` finds something wrong with how many bytes it
+    /// has.
     #[inline(always)]
-    pub(super) fn free(&mut self, region: usize, address: usize, size: usize) -> bool {
+    pub(super) fn free<E>(&mut self, address: usize, check: impl FnOnce(usize) -> Result<(), E>) -> Result<Freed, E> {
         let inner = &mut **self;
-        let Some(of) = inner.regions.get_mut(region) else { return false };
-        of.free(address, size);
-        let is_gone = if of.is_of_many() {
-            let is_empty = of.is_empty();
-            inner.look_at(region);
-            inner.empty += usize::from(is_empty);
-            is_empty && inner.empty > 1
+        let place = inner.place_of(address);
+        let Some(region) = inner.regions.get_mut(place).filter(|region| address < region.end()) else {
+            return Ok(Freed::Nothing);
+        };
+        let Some(size) = region.free(address, check)? else { return Ok(Freed::Nothing) };
+        let is_gone = if region.is_of_many() {
+            let longest = region.longest();
+            inner.room.set(place, longest);
+            longest == inner.config.region_granules() && inner.has_other_empty(place)
         } else {
             true
         };
         self.pool.figures.count_deallocation(size);
         self.note_largest_free();
-        is_gone
+        Ok(if is_gone { Freed::LastOf(place) } else { Freed::Block })
     }
 
     /// Takes that region out.
@@ -178,42 +191,42 @@ impl Held<'_> {
 
     /// Takes the empty region out, if there is one.
     pub(super) fn take_empty(&mut self) -> Option<Region> {
-        let region = (self.empty > 0).then(|| self.regions.iter().position(Region::is_empty))??;
+        let region = self.first_empty(0)?;
         self.take_out(region)
     }
 
     /// A block of the first region that has room for it.
-    #[inline]
-    fn cut(&mut self, request: Request) -> Option<Handed> {
-        let inner = &mut **self;
-        let least = u32::try_from(request.size / GRANULE).ok()?;
-        let mut from = 0;
+    #[inline(always)]
+    fn cut(&mut self, size: usize, align: usize) -> Option<NonNull<u8>> {
+        let least = u32::try_from(size / GRANULE).ok()?;
+        let place = self.room.first(0, least)?;
+        self.cut_from(place, size, align).or_else(|| self.cut_behind(place, size, align))
+    }
+
+    /// A block of the first region behind one that has room, but none aligned so.
+    #[cold]
+    fn cut_behind(&mut self, place: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
+        let least = u32::try_from(size / GRANULE).ok()?;
+        let mut place = place;
         loop {
-            let place = inner.room.as_ref()?.first(from, least)?;
-            let region = inner.regions.get_mut(place)?;
-            let was_empty = region.is_empty();
-            if let Some(block) = region.allocate(request.size, request.align) {
-                inner.empty -= usize::from(was_empty);
-                inner.look_at(place);
-                return Some(Handed { block, is_zero: false });
+            place = self.room.first(place + 1, least)?;
+            if let Some(block) = self.cut_from(place, size, align) {
+                return Some(block);
             }
-            from = place + 1;
         }
     }
 
-    /// Obtains a region to cut blocks from.
+    /// A block of a new region.
     #[cold]
-    fn add_region(&mut self) -> Option<()> {
-        let (size, align) = (self.config.region_size(), self.config.region_align());
-        self.add(size, |source| Region::of_many(source, size, align))?;
-        self.empty += 1;
-        Some(())
+    fn cut_anew(&mut self, size: usize, align: usize) -> Option<NonNull<u8>> {
+        let (all, aligned) = (self.config.region_size(), self.config.region_align());
+        self.add(all, |source| Region::of_many(source, all, aligned))?;
+        self.cut(size, align)
     }
 
     /// A block with a region of its own.
     #[cold]
-    fn add_block(&mut self, request: Request) -> Option<Handed> {
-        let Request { size, align, zero } = request;
+    fn add_block(&mut self, size: usize, align: usize, zero: bool) -> Option<Handed> {
         let block = self.add(size, |source| Region::of_one(source, size, align, zero))?;
         Some(Handed { block, is_zero: zero })
     }
@@ -255,7 +268,6 @@ impl Held<'_> {
     fn remove(&mut self, place: usize) -> Option<Region> {
         let region = self.regions.remove(place)?;
         self.gone.remember(region.start(), region.end());
-        self.empty -= usize::from(region.is_empty());
         self.look_from(place);
         self.give_room_back();
         let reserved = self.pool.figures.reserved() - region.size();
@@ -265,12 +277,20 @@ impl Held<'_> {
 
     #[inline]
     fn note_largest_free(&self) {
-        let longest = self.room.as_ref().map_or(0, Maxima::largest);
-        self.pool.figures.note_largest_free(longest as usize * GRANULE);
+        self.pool.figures.note_largest_free(self.room.largest() as usize * GRANULE);
     }
 }
 
 impl Inner {
+    /// A block of that region.
+    #[inline(always)]
+    fn cut_from(&mut self, place: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
+        let region = self.regions.get_mut(place)?;
+        let block = region.allocate(size, align)?;
+        self.room.set(place, region.longest());
+        Some(block)
+    }
+
     /// The region of the live block that begins at that address, and the block's bytes.
     #[inline(always)]
     pub(super) fn find(&self, address: usize) -> Option<(usize, usize)> {
@@ -296,31 +316,39 @@ impl Inner {
         (place, known)
     }
 
+    /// The first region from that place on without a live block.
+    fn first_empty(&self, from: usize) -> Option<usize> {
+        self.room.first(from, self.config.region_granules())
+    }
+
+    /// Whether another region than the one at that place has no live block.
+    #[cold]
+    fn has_other_empty(&self, place: usize) -> bool {
+        self.first_empty(0) != Some(place) || self.first_empty(place + 1).is_some()
+    }
+
     /// Writes down the longest free block of the region at that place.
     #[inline]
     fn look_at(&mut self, place: usize) {
-        if let (Some(region), Some(room)) = (self.regions.get(place), &mut self.room) {
-            room.set(place, region.longest());
+        if let Some(region) = self.regions.get(place) {
+            self.room.set(place, region.longest());
         }
     }
 
     /// Does so for all regions from that place on, where one was put in or taken out.
     fn look_from(&mut self, place: usize) {
         (place..self.regions.len()).for_each(|place| self.look_at(place));
-        let end = self.regions.len();
-        if let Some(room) = self.room.as_mut().filter(|room| end < room.length()) {
-            room.set(end, 0);
-        }
+        self.room.set(self.regions.len(), 0);
     }
 
     /// Gives back what is kept about regions, where there were many more of them than there are; if not now, then later.
     fn give_room_back(&mut self) {
         self.regions.give_room_back();
         let most = (self.regions.len() + 1).saturating_mul(16);
-        if self.room.as_ref().is_some_and(|room| room.length() > most)
+        if self.room.length() > most
             && let Some(room) = Maxima::new(self.source, self.regions.len() + 1)
         {
-            self.room = Some(room);
+            self.room = room;
             self.look_from(0);
         }
     }
@@ -328,8 +356,8 @@ impl Inner {
     /// Sees to it that there is room for one region more in `room`.
     fn make_room_for_maxima(&mut self) -> Option<()> {
         let wanted = self.regions.len() + 1;
-        if self.room.as_ref().is_none_or(|room| room.length() < wanted) {
-            self.room = Some(Maxima::new(self.source, wanted)?);
+        if self.room.length() < wanted {
+            self.room = Maxima::new(self.source, wanted)?;
             self.look_from(0);
         }
         Some(())

@@ -100,12 +100,6 @@ impl Region {
         }
     }
 
-    /// Whether no block is live.
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(&self.holds, Holds::Many(blocks) if blocks.is_empty())
-    }
-
     fn at(&self, offset: usize) -> NonNull<u8> {
         debug_assert!(offset < self.memory.size);
         // SAFETY: within the region, as callers see to.
@@ -118,7 +112,7 @@ impl Region {
     }
 
     /// A block of `size` bytes, a multiple of [`GRANULE`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn allocate(&mut self, size: usize, align: usize) -> Option<NonNull<u8>> {
         let base = self.start();
         let Holds::Many(blocks) = &mut self.holds else { return None };
@@ -152,13 +146,23 @@ impl Region {
         if offset == start { Ok(size) } else { Err(Misled::Within { offset: offset - start, size }) }
     }
 
-    /// Takes back the live block of `size` bytes that begins at that address of the region. Where the region is that block,
-    /// nothing: it is to be dropped.
-    #[inline]
-    pub(super) fn free(&mut self, address: usize, size: usize) {
+    /// Takes back the live block that begins at that address of the region, unless `check` finds something wrong with how
+    /// many bytes it has. Gives these; `None` where no live block begins there. Where the region is that block, it is to be
+    /// dropped.
+    #[inline(always)]
+    pub(super) fn free<E>(
+        &mut self,
+        address: usize,
+        check: impl FnOnce(usize) -> Result<(), E>,
+    ) -> Result<Option<usize>, E> {
         let offset = address - self.start();
-        if let Holds::Many(blocks) = &mut self.holds {
-            blocks.free(offset / GRANULE, size / GRANULE);
+        match &mut self.holds {
+            Holds::Many(blocks) if offset.is_multiple_of(GRANULE) => {
+                let freed = blocks.free(offset / GRANULE, |count| check(count * GRANULE))?;
+                Ok(freed.map(|count| count * GRANULE))
+            }
+            Holds::One if offset == 0 => check(self.memory.size).map(|()| Some(self.memory.size)),
+            Holds::Many(_) | Holds::One => Ok(None),
         }
     }
 

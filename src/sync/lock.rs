@@ -24,7 +24,13 @@ const HELD: u32 = 2;
 /// The calling thread's name, as it stands in the word of a lock that it holds.
 #[inline]
 fn name() -> u32 {
-    bits_of_name(thread_token()) & !(HELD | CONTENDED) | HELD
+    name_of(thread_token())
+}
+
+/// The name of the thread with that token.
+#[inline]
+fn name_of(token: usize) -> u32 {
+    bits_of_name(token) & !(HELD | CONTENDED) | HELD
 }
 
 /// The lock. See the module's text.
@@ -51,23 +57,42 @@ impl Lock {
     /// ([`is_mine`](Self::is_mine)).
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_> {
-        if self.word.compare_exchange(FREE, name(), Ordering::Acquire, Ordering::Relaxed).is_err() {
-            if self.is_forking_here() {
-                return Guard(self);
-            }
-            self.lock_contended();
+        if self.is_taken_at_once() {
+            took(self.address());
+        } else {
+            self.lock_later();
         }
-        self.holder.store(thread_token(), Ordering::Relaxed);
-        took(self.address());
         Guard(self)
+    }
+
+    /// As [`lock`](Self::lock), for a thread that may hold it already, by [`is_mine`](Self::is_mine): `None` then.
+    #[inline]
+    pub(crate) fn lock_unless_mine(&self) -> Option<Guard<'_>> {
+        if self.is_taken_at_once() {
+            took(self.address());
+        } else if self.is_mine() {
+            return None;
+        } else {
+            self.lock_later();
+        }
+        Some(Guard(self))
     }
 
     /// The lock if it is free now.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_>> {
-        self.word.compare_exchange(FREE, name(), Ordering::Acquire, Ordering::Relaxed).ok()?;
-        self.holder.store(thread_token(), Ordering::Relaxed);
-        Some(Guard(self))
+        self.is_taken_at_once().then(|| Guard(self))
+    }
+
+    /// Makes the lock this thread's if it is free now.
+    #[inline]
+    fn is_taken_at_once(&self) -> bool {
+        let token = thread_token();
+        let was_free = self.word.compare_exchange(FREE, name_of(token), Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if was_free {
+            self.holder.store(token, Ordering::Relaxed);
+        }
+        was_free
     }
 
     /// Whether the calling thread holds the lock, but for a `fork`: what the lock guards may be half done then, and
@@ -97,6 +122,16 @@ impl Lock {
     #[inline]
     fn is_forking_here(&self) -> bool {
         self.holder.load(Ordering::Relaxed) == thread_token() && self.forking.load(Ordering::Relaxed) == 1
+    }
+
+    /// Makes the lock this thread's when it is free, unless it is held across a `fork` here.
+    #[cold]
+    fn lock_later(&self) {
+        if !self.is_forking_here() {
+            self.lock_contended();
+            self.holder.store(thread_token(), Ordering::Relaxed);
+            took(self.address());
+        }
     }
 
     #[cold]
