@@ -72,7 +72,8 @@ pub use stats::NodePoolsStats;
 ///   so aligned. A block with a region of its own costs what the heap's large blocks cost, and a step for each other region
 ///   of the node. Where a thread wants many small blocks of one size, the heap itself is twenty times quicker.
 /// - *Re-entry* (a signal handler on top of an operation of the same thread): [`NodePoolsError::Reentered`]; nothing waits.
-///   A handler on top of the heap's own operations is served as long as no region must be obtained, and gets `Full` then.
+///   A handler on top of the heap's own operations is served as long as no region must be obtained, and gets `Full` then;
+///   and as long as no other thread is using that node's pool, which may be waiting for the heap: it gets `Reentered` then.
 /// - *At thread exit* nothing happens: pools belong to no thread.
 /// - *In the child of a `fork`* the pools are as they were. A pool that another thread was using at that moment stays
 ///   locked there for ever, as a `Mutex` does.

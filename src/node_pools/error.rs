@@ -46,8 +46,8 @@ pub enum NodePoolsError {
     },
     /// The node is no choice.
     Node(NodeError),
-    /// The calling thread is in the middle of an operation on the pool of that node already, and was interrupted there by a
-    /// signal whose handler calls this.
+    /// The calling thread was interrupted by a signal whose handler calls this: in the middle of an operation on the pool of
+    /// that node, or of one of the heap's own while another thread is using that pool.
     Reentered {
         /// The node.
         node: NodeId,

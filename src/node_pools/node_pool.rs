@@ -14,6 +14,7 @@ use super::stats::{Figures, NodePoolsStats};
 use crate::source::Source;
 use crate::sync::lock::{Guard, Lock};
 use crate::topology::NodeIndex;
+use crate::{debug, node};
 
 /// The pool of a node.
 pub(super) struct NodePool {
@@ -93,10 +94,11 @@ impl NodePool {
     }
 
     /// Waits until the pool is the calling thread's. `None` where it holds it already, in an operation that a signal has
-    /// interrupted: waiting would be for ever.
+    /// interrupted: waiting would be for ever. So it would be where it holds a lock of the heap's, which the pool's holder may
+    /// wait for.
     #[inline]
     pub(super) fn hold(&self) -> Option<Held<'_>> {
-        self.lock.lock_unless_mine().map(|guard| Held { _guard: guard, pool: self })
+        self.lock.lock_unless(is_inside_heap).map(|guard| Held { _guard: guard, pool: self })
     }
 
     /// The figures: of one moment between two operations, or, where the calling thread is in the middle of one, as far as
@@ -105,6 +107,11 @@ impl NodePool {
         let _held = self.hold();
         self.figures.read()
     }
+}
+
+/// Whether the calling thread comes in on top of one of the heap's own operations.
+fn is_inside_heap() -> bool {
+    node::any_is_mine() || debug::lock_for_fork().is_mine()
 }
 
 impl Deref for Held<'_> {

@@ -65,12 +65,13 @@ impl Lock {
         Guard(self)
     }
 
-    /// As [`lock`](Self::lock), for a thread that may hold it already, by [`is_mine`](Self::is_mine): `None` then.
+    /// As [`lock`](Self::lock), for a thread that must not wait where it holds the lock already
+    /// ([`is_mine`](Self::is_mine)), or `would_block_others` says that its holder may wait for this thread: `None` then.
     #[inline]
-    pub(crate) fn lock_unless_mine(&self) -> Option<Guard<'_>> {
+    pub(crate) fn lock_unless(&self, would_block_others: impl FnOnce() -> bool) -> Option<Guard<'_>> {
         if self.is_taken_at_once() {
             took(self.address());
-        } else if self.is_mine() {
+        } else if self.is_mine() || would_block_others() {
             return None;
         } else {
             self.lock_later();
