@@ -66,7 +66,7 @@ pub use stats::NodePoolsStats;
 /// - *Threads*: any may use the value at once. Each node's pool has one lock, held for one operation; threads of different
 ///   nodes, each on its own, do not meet.
 /// - *Cost*: an allocation and a deallocation of 100 bytes take 360 to 480 instructions together where blocks are freed and
-///   replaced (x86-64, one node, regions of 1 MiB, 100 and 1100 live blocks), 560 to 580 with as many holes as live blocks,
+///   replaced (x86-64, one node, regions of 1 MiB, 100 and 1100 live blocks), 560 to 590 with as many holes as live blocks,
 ///   760 to 800 with sizes of 16 to 515 bytes at random; more by the logarithm of the size of a region and of
 ///   the number of regions; blocks aligned to more than 16 bytes may have free blocks looked through that have room, but not
 ///   so aligned. A block with a region of its own costs what the heap's large blocks cost, and a step for each other region

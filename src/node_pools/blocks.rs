@@ -328,6 +328,7 @@ impl Blocks {
     #[inline]
     fn hole_before(&self, line: Line, block: usize) -> Option<usize> {
         let before = match (line.blocks & (bit(block) - 1)).checked_ilog2() {
+            None if block == 0 => None,
             None => self.last_before(block / LINE),
             Some(last) => Some((block / LINE * LINE + last as usize, line.holes & 1 << last != 0)),
         };

@@ -164,7 +164,7 @@ impl Held<'_> {
         let is_gone = if region.is_of_many() {
             let longest = region.longest();
             inner.room.set(place, longest);
-            longest == inner.config.region_granules() && inner.has_other_empty(place)
+            longest == inner.config.region_granules() && inner.regions.len() > 1 && inner.has_other_empty(place)
         } else {
             true
         };

@@ -71,12 +71,9 @@ impl Lock {
     pub(crate) fn lock_unless(&self, would_block_others: impl FnOnce() -> bool) -> Option<Guard<'_>> {
         if self.is_taken_at_once() {
             took(self.address());
-        } else if self.is_mine() || would_block_others() {
-            return None;
-        } else {
-            self.lock_later();
+            return Some(Guard(self));
         }
-        Some(Guard(self))
+        self.lock_later_unless(would_block_others)
     }
 
     /// The lock if it is free now.
@@ -133,6 +130,15 @@ impl Lock {
             self.holder.store(thread_token(), Ordering::Relaxed);
             took(self.address());
         }
+    }
+
+    #[cold]
+    fn lock_later_unless(&self, would_block_others: impl FnOnce() -> bool) -> Option<Guard<'_>> {
+        if self.is_mine() || would_block_others() {
+            return None;
+        }
+        self.lock_later();
+        Some(Guard(self))
     }
 
     #[cold]
