@@ -283,8 +283,8 @@ mod loom_models {
             let shared = Arc::new((Lock::new(), loom::cell::UnsafeCell::new(0_u32)));
             let other = shared.clone();
             let add = |shared: &(Lock, loom::cell::UnsafeCell<u32>)| {
-                let _guard = shared.0.lock();
-                assert!(shared.0.is_mine());
+                let _guard = shared.0.lock_unless(|| false).expect("it is not this thread's yet");
+                assert!(shared.0.is_mine() && shared.0.lock_unless(|| false).is_none());
                 // SAFETY: the guard excludes the other thread; loom's cell panics where it does not.
                 shared.1.with_mut(|count| unsafe { *count += 1 });
             };
