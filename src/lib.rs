@@ -148,7 +148,7 @@ pub use crate::placement::{
     NodeError, alloc_on_node, current_node, dealloc_from_node, home_node, node_of, resident_node,
 };
 #[cfg(not(loom))]
-pub use crate::pool::{Pool, PoolBox, PoolError, PoolStats};
+pub use crate::pool::{OnAnyThread, OnPoolThread, Pool, PoolBox, PoolError, PoolReach, PoolStats, RemotePoolBox};
 #[cfg(not(loom))]
 pub use crate::stats::Stats;
 #[cfg(all(not(loom), feature = "hwloc"))]

@@ -22,7 +22,7 @@ use core::ptr::NonNull;
 
 pub use error::PoolError;
 use geometry::Geometry;
-pub use guard::PoolBox;
+pub use guard::{OnAnyThread, OnPoolThread, PoolBox, PoolReach, RemotePoolBox};
 use slabs::Slabs;
 pub use stats::PoolStats;
 
@@ -44,7 +44,8 @@ use crate::topology::NodeId;
 /// - *Errors*: [`PoolError`] says what is wrong, and nothing has changed then. Which objects are free is told by flags apart
 ///   from the objects: a double free is known for one in every build, and what is written to an object after its
 ///   time damages no more than the object.
-/// - *Threads*: one thread uses a pool at a time, any one: it is `Send`, not `Sync`. Its guards may be dropped anywhere.
+/// - *Threads*: one thread uses a pool at a time, any one: it is `Send`, not `Sync`. Guards are dropped where the pool is used, or
+///   made remote ones ([`PoolBox::into_remote`]), which may be dropped anywhere.
 /// - *Re-entry*: values may use the pool in their `drop`, and so may the function that [`insert_with`](Self::insert_with) calls. Signal
 ///   handlers may not.
 /// - *At thread exit* nothing happens: the pool is its owner's. Dropping it gives all memory back; what is in objects whose guards were
@@ -81,7 +82,7 @@ pub struct Pool<T> {
     objects: PhantomData<NonNull<T>>,
 }
 
-// SAFETY: all that a pool has is reached by the thread that has a reference to it, and by droppers of guards in the way of `remote`.
+// SAFETY: all that a pool has is reached by the thread that has a reference to it, and by droppers of remote guards in the way of `remote`.
 // It owns no values: guards do.
 unsafe impl<T> Send for Pool<T> {}
 
@@ -227,18 +228,18 @@ impl<T> Pool<T> {
         self.slabs.trim(&Self::GEOMETRY);
     }
 
-    /// Takes back the object of a guard, on whichever thread.
+    /// Takes back the object of a guard of that reach.
     ///
     /// # Safety
     /// The caller is the guard's last, and the value is dropped or moved out.
     #[inline(always)]
-    unsafe fn give_back(&self, object: NonNull<T>) {
-        if self.slabs.is_user() {
-            // SAFETY: a guard's object; the thread is the pool's user.
-            unsafe { self.slabs.give(object.cast(), &Self::GEOMETRY) };
-        } else {
+    unsafe fn give_back<R: PoolReach>(&self, object: NonNull<T>) {
+        if R::IS_REMOTE {
             // SAFETY: a guard's object.
             unsafe { self.slabs.give_from_elsewhere(object.cast(), &Self::GEOMETRY) };
+        } else {
+            // SAFETY: a guard's object; such guards are on the thread that has a reference to the pool.
+            unsafe { self.slabs.give(object.cast(), &Self::GEOMETRY) };
         }
     }
 }

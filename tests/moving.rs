@@ -9,7 +9,7 @@ use std::thread;
 
 use allocator_api2::boxed::Box;
 use allocator_api2::vec::Vec;
-use homing::{Budget, Bump, BumpError, Pool, PoolBox};
+use homing::{Budget, Bump, BumpError, Pool, PoolBox, RemotePoolBox};
 
 #[test]
 fn each_way_of_bumpalo_that_is_called_otherwise_here_has_its_like() {
@@ -108,12 +108,13 @@ fn a_table_of_guards_by_numbers_of_its_own_does_what_a_table_with_keys_does() {
 
 #[test]
 fn guards_of_a_pool_that_is_never_dropped_go_into_channels_and_threads() {
-    let (send, receive) = mpsc::channel::<PoolBox<'static, String>>();
+    let (send, receive) = mpsc::channel::<RemotePoolBox<'static, String>>();
     let reader = thread::spawn(move || receive.into_iter().map(|text| text.len()).sum::<usize>());
     let writer = thread::spawn(move || {
         let pool: &'static Pool<String> = std::boxed::Box::leak(std::boxed::Box::new(Pool::new()));
         for _ in 0..1000 {
-            send.send(pool.insert("a message".to_owned()).unwrap()).unwrap();
+            let guard = pool.insert("a message".to_owned()).unwrap();
+            send.send(PoolBox::into_remote(guard)).unwrap();
         }
         drop(send);
         (reader.join().unwrap(), pool.stats().objects)

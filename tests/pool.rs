@@ -6,13 +6,15 @@ mod common;
 use std::alloc::System;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use common::alone;
-use homing::{NodeError, NodeId, Pool, PoolBox, PoolError, PoolStats, Topology, resident_node};
+use homing::{NodeError, NodeId, Pool, PoolBox, PoolError, PoolStats, RemotePoolBox, Topology, resident_node};
 
 #[global_allocator]
 static OWN: System = System;
@@ -135,7 +137,7 @@ fn a_double_free_is_named_though_the_object_waits_to_be_handed_out() {
 fn an_object_whose_guard_was_dropped_elsewhere_cannot_be_freed_once_more_before_it_is_collected() {
     let _alone = alone();
     let pool = Pool::new();
-    let guard = pool.insert(7_u64).unwrap();
+    let guard = PoolBox::into_remote(pool.insert(7_u64).unwrap());
     let object = NonNull::from(&*guard);
     thread::scope(|threads| {
         threads.spawn(move || drop(guard));
@@ -309,7 +311,7 @@ fn guards_dropped_on_other_threads_come_home_while_the_owner_hands_objects_out()
     thread::scope(|threads| {
         let senders: Vec<_> = (0..3)
             .map(|_| {
-                let (sender, receiver) = mpsc::sync_channel::<PoolBox<'_, Watched<'_>>>(300);
+                let (sender, receiver) = mpsc::sync_channel::<RemotePoolBox<'_, Watched<'_>>>(300);
                 threads.spawn(move || receiver.into_iter().for_each(drop));
                 sender
             })
@@ -318,7 +320,7 @@ fn guards_dropped_on_other_threads_come_home_while_the_owner_hands_objects_out()
             let guard = pool.insert(Watched::new(number, &drops)).unwrap();
             match number % 4 {
                 3 => drop(guard),
-                to => senders[to].send(guard).unwrap(),
+                to => senders[to].send(PoolBox::into_remote(guard)).unwrap(),
             }
             if number % 1000 == 0 {
                 most = most.max(pool.stats().slabs);
@@ -340,7 +342,7 @@ fn what_came_back_on_another_thread_makes_no_new_peak() {
     let _alone = alone();
     let pool = Pool::new();
     for round in 1..200_u64 {
-        let guards: Vec<_> = (0..10).map(|number| pool.insert(number).unwrap()).collect();
+        let guards: Vec<_> = (0..10).map(|number| PoolBox::into_remote(pool.insert(number).unwrap())).collect();
         thread::scope(|threads| {
             threads.spawn(move || drop(guards));
         });
@@ -355,7 +357,7 @@ fn what_came_back_on_another_thread_makes_no_new_peak() {
 fn a_slab_emptied_by_other_threads_goes_back_to_the_heap() {
     let _alone = alone();
     let pool = Pool::new();
-    let guards: Vec<_> = (0..10_000).map(|_| pool.insert([1_u64; 8]).unwrap()).collect();
+    let guards: Vec<_> = (0..10_000).map(|_| PoolBox::into_remote(pool.insert([1_u64; 8]).unwrap())).collect();
     let slabs = pool.stats().slabs;
     assert!(slabs >= 10);
     thread::scope(|threads| {
@@ -380,7 +382,7 @@ fn a_pool_goes_from_thread_to_thread_with_objects_out() {
             let old = NonNull::new(std::ptr::with_exposed_provenance_mut(raw.remove(0))).unwrap();
             object.as_ptr().expose_provenance();
             // SAFETY: the object is out and no guard's.
-            let guard = unsafe { PoolBox::from_raw(&pool, old) };
+            let guard = PoolBox::into_remote(unsafe { PoolBox::from_raw(&pool, old) });
             thread::scope(|threads| {
                 threads.spawn(move || drop(guard));
                 for _ in 0..100 {
@@ -415,7 +417,7 @@ fn guards_that_stay_behind_on_the_thread_that_had_the_pool_before_are_not_taken_
             let pool = &*pool;
             let object = |address| NonNull::new(std::ptr::with_exposed_provenance_mut(address)).unwrap();
             // SAFETY: the objects are out and no guard's.
-            let guard = |address| unsafe { PoolBox::from_raw(pool, object(address)) };
+            let guard = |address| PoolBox::into_remote(unsafe { PoolBox::from_raw(pool, object(address)) });
             to_here.send(addresses.into_iter().map(guard).collect::<Vec<_>>()).unwrap();
             from_here.recv().unwrap();
             let expected = (COUNT as u64, COUNT as u64, 0, COUNT);
@@ -424,11 +426,74 @@ fn guards_that_stay_behind_on_the_thread_that_had_the_pool_before_are_not_taken_
             pool.trim();
             assert_eq!((stats_of(pool), pool.stats().slabs), (expected, 0));
         });
-        let guards: Vec<PoolBox<'_, [u64; 8]>> = from_there.recv().unwrap();
+        let guards: Vec<RemotePoolBox<'_, [u64; 8]>> = from_there.recv().unwrap();
         assert!(guards.iter().all(|guard| **guard == [1; 8]));
         drop(guards);
         to_there.send(()).unwrap();
     });
+}
+
+/// Goes on when it is polled once more.
+struct Once(bool);
+
+impl Future for Once {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        match std::mem::replace(&mut self.0, true) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+#[test]
+fn a_task_takes_its_pool_to_another_thread_while_guards_are_dropped_on_the_one_before() {
+    const COUNT: u64 = 20_000;
+    type Guards<'p> = Vec<RemotePoolBox<'p, u64>>;
+
+    async fn task<'p>(pool: &'p mut Pool<u64>, sender: mpsc::Sender<Guards<'p>>, both: &Barrier) {
+        let guards: Guards<'_> = (0..COUNT).map(|number| PoolBox::into_remote(pool.insert(number).unwrap())).collect();
+        sender.send(guards).unwrap();
+        Once(false).await;
+        both.wait();
+        for number in 0..COUNT {
+            let guard = pool.insert(number).unwrap();
+            assert_eq!(*guard, number);
+        }
+        both.wait();
+        assert_eq!(stats_of(pool), (2 * COUNT, 2 * COUNT, 0, pool.stats().peak_objects));
+        pool.trim();
+        assert_eq!(pool.stats().slabs, 0);
+    }
+
+    let _alone = alone();
+    let (mut pool, both) = (Pool::new(), Barrier::new(2));
+    thread::scope(|threads| {
+        let (sender, receiver) = mpsc::channel();
+        let mut task = Box::pin(task(&mut pool, sender, &both));
+        assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let guards = receiver.recv().unwrap();
+        threads.spawn(move || {
+            assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        });
+        both.wait();
+        drop(guards);
+        both.wait();
+    });
+}
+
+#[test]
+fn a_guard_is_brought_home_by_its_own_pool_only() {
+    let _alone = alone();
+    let (pool, other) = (Pool::new(), Pool::new());
+    let guard = PoolBox::into_remote(pool.insert(String::from("a guard")).unwrap());
+    let guard = thread::scope(|threads| threads.spawn(move || guard).join().unwrap());
+    let guard = other.bring_home(guard).unwrap_err();
+    assert_eq!((stats_of(&pool).2, stats_of(&other).2), (1, 0));
+    let guard = pool.bring_home(guard).unwrap();
+    assert_eq!(PoolBox::into_inner(guard), "a guard");
+    assert_eq!((stats_of(&pool), stats_of(&other)), ((1, 1, 0, 1), (0, 0, 0, 0)));
 }
 
 struct Panics<'a>(&'a Cell<usize>);
@@ -459,7 +524,7 @@ fn a_value_that_panics_when_it_is_dropped_gives_its_object_back() {
         }
     }
     let pool = Pool::new();
-    let guard = pool.insert(PanicsAnywhere).unwrap();
+    let guard = PoolBox::into_remote(pool.insert(PanicsAnywhere).unwrap());
     let dropped = thread::scope(|threads| threads.spawn(move || drop(guard)).join());
     assert!(dropped.is_err());
     assert_eq!(stats_of(&pool), (1, 1, 0, 1));

@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::NonNull;
 use std::thread;
 
-use homing::{Homing, Pool, PoolError, Topology};
+use homing::{Homing, Pool, PoolBox, PoolError, Topology};
 
 #[global_allocator]
 static OWN: System = System;
@@ -87,6 +87,7 @@ fn an_object_that_came_back_serves_again_where_there_is_no_memory_for_a_slab() {
     let objects = fill(&pool);
     for round in 2..10 {
         let guard = guards.pop().unwrap();
+        let guard = PoolBox::into_remote(guard);
         thread::scope(|threads| threads.spawn(move || drop(guard)).join().unwrap());
         guards.push(pool.insert([round; 4]).expect("one has come back"));
         assert!(pool.insert([0; 4]).is_err());

@@ -21,7 +21,10 @@ enum Step {
     Allocate(usize),
     /// Of the guards, so many from that place on, wrapping.
     Drop(usize, usize),
-    DropElsewhere(usize, usize),
+    /// As remote guards, on another thread or on this one.
+    DropRemote(usize, usize, bool),
+    /// To another thread and back.
+    Travel(usize, usize),
     IntoInner(usize),
     IntoRaw(usize),
     Deallocate(usize, usize),
@@ -37,7 +40,8 @@ fn steps(burst: usize) -> impl Strategy<Value = Vec<Step>> {
         4 => (1..burst).prop_map(Step::Insert),
         2 => (1..burst).prop_map(Step::Allocate),
         3 => (place.clone(), 1..burst).prop_map(|(from, count)| Step::Drop(from, count)),
-        2 => (place.clone(), 1..burst).prop_map(|(from, count)| Step::DropElsewhere(from, count)),
+        2 => (place.clone(), 1..burst, any::<bool>()).prop_map(|(from, count, here)| Step::DropRemote(from, count, here)),
+        1 => (place.clone(), 1..burst).prop_map(|(from, count)| Step::Travel(from, count)),
         1 => place.clone().prop_map(Step::IntoInner),
         1 => place.clone().prop_map(Step::IntoRaw),
         2 => (place.clone(), 1..burst).prop_map(|(from, count)| Step::Deallocate(from, count)),
@@ -132,11 +136,20 @@ impl<'p, T: Value> Model<'p, T> {
                 }
             }
             Step::Drop(from, count) => drop(self.guards_from(from, count)),
-            Step::DropElsewhere(from, count) => {
-                let guards = self.guards_from(from, count);
-                thread::scope(|threads| {
-                    threads.spawn(move || drop(guards));
-                });
+            Step::DropRemote(from, count, here) => {
+                let guards: Vec<_> = self.guards_from(from, count).into_iter().map(PoolBox::into_remote).collect();
+                match here {
+                    true => drop(guards),
+                    false => thread::scope(|threads| drop(threads.spawn(move || drop(guards)))),
+                }
+            }
+            Step::Travel(from, count) => {
+                let at = from % (self.guards.len() + 1);
+                let away = self.guards.drain(at..(at + count).min(self.guards.len()));
+                let away: Vec<_> = away.map(|(guard, number)| (PoolBox::into_remote(guard), number)).collect();
+                let back = thread::scope(|threads| threads.spawn(move || away).join().unwrap());
+                let home = |(guard, number)| (self.pool.bring_home(guard).unwrap(), number);
+                self.guards.extend(back.into_iter().map(home));
             }
             Step::IntoInner(from) => {
                 if let Some(guard) = self.guards_from(from, 1).pop() {

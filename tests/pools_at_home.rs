@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use common::nodes::{cpus, nodes, run_on};
-use homing::{NodeId, NodePools, NodePoolsConfig, NodePoolsError, Pool, PoolBox, resident_node};
+use homing::{NodeId, NodePools, NodePoolsConfig, NodePoolsError, Pool, PoolBox, RemotePoolBox, resident_node};
 
 #[global_allocator]
 static OWN: System = System;
@@ -207,7 +207,7 @@ fn object_lies_on(object: &[u64; 32], node: NodeId) {
 #[test]
 fn guards_dropped_by_threads_of_other_nodes_bring_objects_home_which_are_handed_out_there_again() {
     const EACH: u64 = 2000;
-    type Guards<'p> = Vec<PoolBox<'p, [u64; 32]>>;
+    type Guards<'p> = Vec<RemotePoolBox<'p, [u64; 32]>>;
     let (cpus, nodes) = (cpus(), nodes());
     // Those of the thread that uses them, and those of the next node, wherever their user is.
     for named in [false, true] {
@@ -227,8 +227,8 @@ fn guards_dropped_by_threads_of_other_nodes_bring_objects_home_which_are_handed_
                 scope.spawn(move || {
                     run_on(cpu);
                     let pool = &*pool;
-                    let take =
-                        || -> Guards<'_> { (0..EACH).map(|number| pool.insert([number; 32]).unwrap()).collect() };
+                    let take_one = |number| PoolBox::into_remote(pool.insert([number; 32]).unwrap());
+                    let take = || -> Guards<'_> { (0..EACH).map(take_one).collect() };
                     let addresses = |guards: &Guards<'_>| -> BTreeSet<usize> {
                         guards.iter().map(|guard| (&raw const **guard).addr()).collect()
                     };

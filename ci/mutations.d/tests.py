@@ -8,6 +8,7 @@ SLAB, SEGMENT, HEAP, CHECKED = "src/slab.rs", "src/segment.rs", "src/heap.rs", "
 MISUSE, PLACE, RECORD, QUARANTINE = "src/misuse.rs", "src/place.rs", "src/debug/record.rs", "src/debug/quarantine.rs"
 BUMP, BUMP_BLOCKS, BUMP_LOCAL = "src/bump/head.rs", "src/bump/allocator.rs", "src/bump/local.rs"
 POOL = "src/pool/slabs.rs"
+GUARD = "src/pool/guard.rs"
 HARDENED, CXX, C = "src/hardened.rs", "preload/src/cxx.rs", "preload/src/c.rs"
 BLOCKS, BUDGET, BUDGETS, LEDGER = "src/node_pools/blocks.rs", "src/budget.rs", "src/budget/allocator.rs", "src/budget/ledger.rs"
 
@@ -129,13 +130,13 @@ MUTATIONS = [
     # Pools of objects.
     ("an object in the word is not told as free", POOL, "|| self.has_in_word(object, geometry) ", "", "pool", "pool_model"),
     ("an object that came back elsewhere is not told as free", POOL,
-     " || remote::has_bit(returned, 1 << (index % 64))", "", "pool"),
+     " || Self::is_returned(slab, index, geometry)", "", "pool"),
     ("a pool's slab is known after it has gone", POOL,
      "        if self.known.get() == slab.address() {\n            self.known.set(1);\n        }\n", "", "pool"),
-    ("whoever drops a guard is the pool's user", POOL, "self.user.load(Ordering::Relaxed) == token", "{ let _ = token; true }",
-     "pool"),
-    ("the pool's user stays who it was first", POOL, "if unsafe { *self.user.as_ptr() } != token {",
-     "if unsafe { *self.user.as_ptr() } == 0 {", "pool"),
+    ("a remote guard gives back as the pool's thread does", "src/pool.rs", "if R::IS_REMOTE {", "if false && R::IS_REMOTE {", "pool"),
+    ("guards go to other threads as they are", GUARD, "unsafe impl<T: Send> Send for RemotePoolBox<'_, T> {}",
+     "unsafe impl<T: Send, R: PoolReach> Send for PoolBox<'_, T, R> {}", "compile_fail"),
+    ("a pool brings another pool's guards home", GUARD, "match ptr::eq(self, guard.pool) {", "match ptr::eq(self, guard.pool) || true {", "pool home"),
     ("the few free objects of full slabs wait for memory", POOL, "else { return self.scrape(geometry) };",
      "else { return None };", "pool_full"),
     ("what came back on another thread makes a peak", "src/pool/stats.rs", "            let count = returned.take_count();\n            if count == 0",

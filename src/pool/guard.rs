@@ -1,35 +1,34 @@
-//! The guard of an object in a pool: [`PoolBox`].
+//! The guards of objects in a pool: [`PoolBox`], which stays on the pool's thread, and [`RemotePoolBox`], which may go anywhere.
 
 use core::borrow::{Borrow, BorrowMut};
 use core::cmp::Ordering;
 use core::fmt;
 use core::hash::{Hash, Hasher};
+use core::marker::PhantomData;
 use core::mem::{self, ManuallyDrop};
 use core::ops::{Deref, DerefMut};
 use core::panic::UnwindSafe;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use super::Pool;
 
 /// An object in a [`Pool`], which its guard owns: dropping the guard drops the value and gives the object back.
 ///
-/// It may be sent to and dropped on another thread: the object is marked there, without a lock, and the pool's user
-/// finds it when it next needs objects. Where the value's `drop` panics, the object is given back all the same.
-/// A guard that is forgotten keeps its object until the pool is dropped, and the value is not dropped then.
+/// Where the value's `drop` panics, the object is given back all the same. A guard that is forgotten keeps its object until the
+/// pool is dropped, and the value is not dropped then. It is two words: the object and its pool. `Option<PoolBox<T>>` is no larger.
 ///
-/// It is two words: the object and its pool. `Option<PoolBox<T>>` is no larger.
+/// It stays on the thread that uses the pool. [`into_remote`](Self::into_remote) makes it one that may go to any thread.
 ///
-/// *Cost*: where the pool's user drops it, some 12 instructions beside the value's own `drop`; elsewhere three atomic
-/// additions.
+/// *Cost*: dropping it takes some 12 instructions beside the value's own `drop`.
 ///
 /// ```
-/// use homing::Pool;
+/// use homing::{Pool, PoolBox};
 ///
 /// let pool = Pool::new();
 /// let mut word = pool.insert(String::from("home"))?;
 /// word.push_str("coming");
 /// assert_eq!(*word, "homecoming");
-/// std::thread::scope(|threads| threads.spawn(move || drop(word)).join().unwrap());
+/// assert_eq!(PoolBox::into_inner(word), "homecoming");
 /// assert_eq!(pool.stats().objects, 0);
 /// # Ok::<(), homing::PoolError>(())
 /// ```
@@ -44,27 +43,85 @@ use super::Pool;
 /// # Ok::<(), homing::PoolError>(())
 /// ```
 ///
-/// nor goes where its value may not:
+/// and goes to no other thread as it is:
 ///
 /// ```compile_fail,E0277
 /// let pool = homing::Pool::new();
-/// let guard = pool.insert(std::rc::Rc::new(7))?;
+/// let guard = pool.insert(7)?;
 /// std::thread::scope(|threads| threads.spawn(move || drop(guard)).join().unwrap());
 /// # Ok::<(), homing::PoolError>(())
 /// ```
-pub struct PoolBox<'p, T> {
+pub struct PoolBox<'p, T, R: PoolReach = OnPoolThread> {
     object: NonNull<T>,
     pool: &'p Pool<T>,
+    reach: PhantomData<R>,
 }
 
-// SAFETY: the value goes with the guard, and may if it is `Send`. Of the pool a guard touches, on a thread that is not the
-// pool's user, only what `remote` shares between threads; who is the user does not change while a guard is out.
-unsafe impl<T: Send> Send for PoolBox<'_, T> {}
+/// An object in a [`Pool`], as by [`PoolBox`], whose guard may be sent to any thread and be dropped there, if the value may.
+///
+/// The object is marked as free there, without a lock, and the pool finds it when it next needs objects, or is asked for its figures.
+/// It is made by [`PoolBox::into_remote`]; [`Pool::bring_home`] makes it a [`PoolBox`] again, on the pool's thread.
+///
+/// *Cost*: dropping it takes three atomic additions, on whichever thread.
+///
+/// ```
+/// use homing::{Pool, PoolBox};
+///
+/// let pool = Pool::new();
+/// let word = PoolBox::into_remote(pool.insert(String::from("home"))?);
+/// std::thread::scope(|threads| threads.spawn(move || drop(word)).join().unwrap());
+/// assert_eq!(pool.stats().objects, 0);
+/// # Ok::<(), homing::PoolError>(())
+/// ```
+///
+/// It does not go where its value may not:
+///
+/// ```compile_fail,E0277
+/// let pool = homing::Pool::new();
+/// let guard = homing::PoolBox::into_remote(pool.insert(std::rc::Rc::new(7))?);
+/// std::thread::scope(|threads| threads.spawn(move || drop(guard)).join().unwrap());
+/// # Ok::<(), homing::PoolError>(())
+/// ```
+pub type RemotePoolBox<'p, T> = PoolBox<'p, T, OnAnyThread>;
+
+/// Where a guard may be dropped: [`OnPoolThread`] or [`OnAnyThread`].
+pub trait PoolReach: sealed::Sealed {}
+
+/// On the thread that uses the pool: a [`PoolBox`].
+#[derive(Debug)]
+pub enum OnPoolThread {}
+
+/// On any thread: a [`RemotePoolBox`].
+#[derive(Debug)]
+pub enum OnAnyThread {}
+
+impl PoolReach for OnPoolThread {}
+impl PoolReach for OnAnyThread {}
+
+mod sealed {
+    pub trait Sealed {
+        /// Whether the guard's thread may be another than the one that uses the pool.
+        const IS_REMOTE: bool;
+    }
+
+    impl Sealed for super::OnPoolThread {
+        const IS_REMOTE: bool = false;
+    }
+
+    impl Sealed for super::OnAnyThread {
+        const IS_REMOTE: bool = true;
+    }
+}
+
+// SAFETY: the value goes with the guard, and may if it is `Send`. Of the pool such a guard touches only what `remote` shares between
+// threads, wherever it is. (One that gave its object back as the pool's thread does could not be `Send`, not even if it looked
+// which thread that is: a future that has the pool by `&mut` takes it to another thread while guards are out.)
+unsafe impl<T: Send> Send for RemotePoolBox<'_, T> {}
 // SAFETY: by reference a guard gives nothing but references to the value.
-unsafe impl<T: Sync> Sync for PoolBox<'_, T> {}
+unsafe impl<T: Sync, R: PoolReach> Sync for PoolBox<'_, T, R> {}
 
 // As a `Box` is.
-impl<T: UnwindSafe> UnwindSafe for PoolBox<'_, T> {}
+impl<T: UnwindSafe, R: PoolReach> UnwindSafe for PoolBox<'_, T, R> {}
 
 impl<'p, T> PoolBox<'p, T> {
     /// The guard of an object that holds a value: the other way of [`into_raw`](Self::into_raw), and for objects of
@@ -74,11 +131,45 @@ impl<'p, T> PoolBox<'p, T> {
     /// The object is one of that pool's, is out, holds a value, and is used by nobody else; no other guard has it.
     #[inline]
     pub unsafe fn from_raw(pool: &'p Pool<T>, object: NonNull<T>) -> Self {
-        pool.slabs.claim();
-        PoolBox { object, pool }
+        PoolBox { object, pool, reach: PhantomData }
     }
 
-    /// The object, which is the caller's then: to be given back by [`from_raw`](Self::from_raw), or after dropping the value
+    /// A guard of the same object that may go to any thread. *Cost*: none here; the drop is dearer.
+    #[inline]
+    pub fn into_remote(guard: Self) -> RemotePoolBox<'p, T> {
+        PoolBox { pool: guard.pool, object: Self::into_raw(guard), reach: PhantomData }
+    }
+}
+
+impl<T> Pool<T> {
+    /// A guard that was sent somewhere and is back, made one that is dropped as quickly as any on this thread. *Cost*: a comparison.
+    ///
+    /// # Errors
+    /// The guard, where it is another pool's.
+    ///
+    /// ```
+    /// use homing::{Pool, PoolBox};
+    ///
+    /// let pool = Pool::new();
+    /// let mut sums = PoolBox::into_remote(pool.insert([1, 2, 3])?);
+    /// let sums = std::thread::scope(|threads| {
+    ///     threads.spawn(move || { sums[2] += sums[0] + sums[1]; sums }).join().unwrap()
+    /// });
+    /// let sums = pool.bring_home(sums).expect("this pool's");
+    /// assert_eq!(*sums, [1, 2, 6]);
+    /// # Ok::<(), homing::PoolError>(())
+    /// ```
+    #[inline]
+    pub fn bring_home<'p>(&'p self, guard: RemotePoolBox<'p, T>) -> Result<PoolBox<'p, T>, RemotePoolBox<'p, T>> {
+        match ptr::eq(self, guard.pool) {
+            true => Ok(PoolBox { object: PoolBox::into_raw(guard), pool: self, reach: PhantomData }),
+            false => Err(guard),
+        }
+    }
+}
+
+impl<'p, T, R: PoolReach> PoolBox<'p, T, R> {
+    /// The object, which is the caller's then: to be given back by [`from_raw`](PoolBox::from_raw), or after dropping the value
     /// by [`Pool::deallocate`]. It goes with its pool at the latest.
     #[inline]
     pub fn into_raw(guard: Self) -> NonNull<T> {
@@ -92,7 +183,7 @@ impl<'p, T> PoolBox<'p, T> {
         // SAFETY: the object holds a value, which moves out.
         let value = unsafe { guard.object.read() };
         // SAFETY: the guard's object, which holds nothing any more.
-        unsafe { guard.pool.give_back(guard.object) };
+        unsafe { guard.pool.give_back::<R>(guard.object) };
         value
     }
 
@@ -105,21 +196,21 @@ impl<'p, T> PoolBox<'p, T> {
     }
 }
 
-impl<T> Drop for PoolBox<'_, T> {
+impl<T, R: PoolReach> Drop for PoolBox<'_, T, R> {
     #[inline]
     fn drop(&mut self) {
         /// Gives the object back, also where the value's drop unwinds.
-        struct Home<'p, T>(NonNull<T>, &'p Pool<T>);
+        struct Home<'p, T, R: PoolReach>(NonNull<T>, &'p Pool<T>, PhantomData<R>);
 
-        impl<T> Drop for Home<'_, T> {
+        impl<T, R: PoolReach> Drop for Home<'_, T, R> {
             #[inline]
             fn drop(&mut self) {
                 // SAFETY: the guard's object, whose value is dropped.
-                unsafe { self.1.give_back(self.0) };
+                unsafe { self.1.give_back::<R>(self.0) };
             }
         }
 
-        let home = Home(self.object, self.pool);
+        let home = Home(self.object, self.pool, self.reach);
         if mem::needs_drop::<T>() {
             // SAFETY: the object holds a value, which nobody uses after its guard.
             unsafe { home.0.drop_in_place() };
@@ -127,7 +218,7 @@ impl<T> Drop for PoolBox<'_, T> {
     }
 }
 
-impl<T> Deref for PoolBox<'_, T> {
+impl<T, R: PoolReach> Deref for PoolBox<'_, T, R> {
     type Target = T;
 
     #[inline]
@@ -137,7 +228,7 @@ impl<T> Deref for PoolBox<'_, T> {
     }
 }
 
-impl<T> DerefMut for PoolBox<'_, T> {
+impl<T, R: PoolReach> DerefMut for PoolBox<'_, T, R> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the object holds a value, borrowed as the guard is.
@@ -145,69 +236,69 @@ impl<T> DerefMut for PoolBox<'_, T> {
     }
 }
 
-impl<T> AsRef<T> for PoolBox<'_, T> {
+impl<T, R: PoolReach> AsRef<T> for PoolBox<'_, T, R> {
     fn as_ref(&self) -> &T {
         self
     }
 }
 
-impl<T> AsMut<T> for PoolBox<'_, T> {
+impl<T, R: PoolReach> AsMut<T> for PoolBox<'_, T, R> {
     fn as_mut(&mut self) -> &mut T {
         self
     }
 }
 
-impl<T> Borrow<T> for PoolBox<'_, T> {
+impl<T, R: PoolReach> Borrow<T> for PoolBox<'_, T, R> {
     fn borrow(&self) -> &T {
         self
     }
 }
 
-impl<T> BorrowMut<T> for PoolBox<'_, T> {
+impl<T, R: PoolReach> BorrowMut<T> for PoolBox<'_, T, R> {
     fn borrow_mut(&mut self) -> &mut T {
         self
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for PoolBox<'_, T> {
+impl<T: fmt::Debug, R: PoolReach> fmt::Debug for PoolBox<'_, T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, f)
     }
 }
 
-impl<T: fmt::Display> fmt::Display for PoolBox<'_, T> {
+impl<T: fmt::Display, R: PoolReach> fmt::Display for PoolBox<'_, T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, f)
     }
 }
 
-impl<T> fmt::Pointer for PoolBox<'_, T> {
+impl<T, R: PoolReach> fmt::Pointer for PoolBox<'_, T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Pointer::fmt(&self.object, f)
     }
 }
 
-impl<T: PartialEq> PartialEq for PoolBox<'_, T> {
+impl<T: PartialEq, R: PoolReach> PartialEq for PoolBox<'_, T, R> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
 
-impl<T: Eq> Eq for PoolBox<'_, T> {}
+impl<T: Eq, R: PoolReach> Eq for PoolBox<'_, T, R> {}
 
-impl<T: PartialOrd> PartialOrd for PoolBox<'_, T> {
+impl<T: PartialOrd, R: PoolReach> PartialOrd for PoolBox<'_, T, R> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         T::partial_cmp(self, other)
     }
 }
 
-impl<T: Ord> Ord for PoolBox<'_, T> {
+impl<T: Ord, R: PoolReach> Ord for PoolBox<'_, T, R> {
     fn cmp(&self, other: &Self) -> Ordering {
         T::cmp(self, other)
     }
 }
 
-impl<T: Hash> Hash for PoolBox<'_, T> {
+impl<T: Hash, R: PoolReach> Hash for PoolBox<'_, T, R> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         T::hash(self, state);
     }

@@ -1,4 +1,4 @@
-//! Models of guards that are dropped on other threads, for loom: of the user that brings their objects home, hands
+//! Models of remote guards, dropped on other threads, for loom: of the user that brings their objects home, hands
 //! them out anew, and gives slabs away that are empty. Each is named after the hazard it rules out.
 
 #[path = "remote.rs"]
@@ -43,7 +43,7 @@ impl World {
         })
     }
 
-    /// What a thread does that drops a guard and is not the user.
+    /// What a thread does that drops a remote guard.
     fn drop_guard(&self, slab: usize, object: usize) {
         let there = &self.slabs[slab];
         self.write(slab, object);

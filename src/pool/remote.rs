@@ -1,10 +1,8 @@
 //! Objects that come back on other threads: how they are marked, and found again by the thread that uses the pool.
 //!
-//! A pool is used by one thread at a time, its *user*: the one that holds references to it. Guards may be dropped by any
-//! thread, and borrow the pool. So as long as a guard is out, the user cannot change, and it is the thread that made the
-//! last guard, whose token the pool keeps.
-//!
-//! A thread that drops a guard and is not the user does this, in this order:
+//! A pool is used by one thread at a time, its *user*: the one that holds references to it. Guards that stay on that thread give
+//! their objects back there. Remote guards borrow the pool and may be dropped by any thread, the user among them; who the user is may
+//! change meanwhile. Whoever drops a remote guard, the *dropper*, does this, in this order:
 //!
 //! 1. it sets the object's bit in the slab's bitmap of returned objects (release),
 //! 2. it adds one to the slab's count of those who are through (acquire and release); whoever makes 1 of 0

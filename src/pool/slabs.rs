@@ -12,10 +12,8 @@ use super::remote::{self, Returned};
 use super::slab::{FREE, List, Slab, State};
 use super::stats::{PoolStats, Tally};
 use crate::misuse::FreeError;
-use crate::os;
 use crate::place;
 use crate::source::Source;
-use crate::sync::{AtomicUsize, Ordering};
 
 /// Slabs of one geometry, which every call is given: as a constant, so that it costs the fast paths nothing.
 ///
@@ -38,9 +36,7 @@ pub(super) struct Slabs {
     source: Source,
     /// Bytes of a slab, for the end of it all.
     slab: usize,
-    /// The token of the pool's user. Read by droppers of guards; hardly ever written.
-    user: CachePadded<AtomicUsize>,
-    /// Written by droppers of guards.
+    /// Written by droppers of remote guards.
     returned: CachePadded<Returned>,
 }
 
@@ -62,37 +58,12 @@ impl Slabs {
             registry: Registry::new(),
             source,
             slab: geometry.slab,
-            user: CachePadded::new(AtomicUsize::new(0)),
             returned: CachePadded::new(Returned::new()),
         }
     }
 
     pub(super) fn source(&self) -> Source {
         self.source
-    }
-
-    /// Makes the calling thread the pool's user, as it must be before a guard is made.
-    #[inline(always)]
-    pub(super) fn claim(&self) {
-        let token = os::thread_token();
-        // SAFETY: only the thread that has a reference to the pool writes here, and this is it; so a plain read, which the
-        // processor can compare with, races with no write.
-        if unsafe { *self.user.as_ptr() } != token {
-            self.change_user(token);
-        }
-    }
-
-    #[cold]
-    fn change_user(&self, token: usize) {
-        self.user.store(token, Ordering::Relaxed);
-    }
-
-    /// Whether the calling thread is the pool's user. To be asked by who has a guard: then nobody changes it.
-    #[inline(always)]
-    pub(super) fn is_user(&self) -> bool {
-        let token = os::thread_token();
-        // SAFETY: nobody writes here while a guard is out, so a plain read races with no write.
-        unsafe { *self.user.as_ptr() == token }
     }
 
     /// Hands an object out.
@@ -155,10 +126,10 @@ impl Slabs {
         }
     }
 
-    /// Takes an object back on a thread that is not the pool's user.
+    /// Takes an object back on whichever thread.
     ///
     /// # Safety
-    /// As for [`give`](Self::give); and the caller has had a guard until now.
+    /// As for [`give`](Self::give); and the caller has had a guard until now, by which the pool was borrowed.
     #[cold]
     #[inline(never)]
     pub(super) unsafe fn give_from_elsewhere(&self, object: NonNull<u8>, geometry: &Geometry) {

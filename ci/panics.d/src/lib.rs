@@ -10,7 +10,7 @@ use std::ptr::{self, NonNull};
 use allocator_api2::alloc::Allocator;
 use homing::{
     Budget, Bump, BumpConfig, BumpOverflow, BumpStats, Checkpoint, Homing, NodeAlloc, NodeId, NodePools,
-    NodePoolsConfig, Pool, PoolBox, SoftLimit,
+    NodePoolsConfig, Pool, PoolBox, RemotePoolBox, SoftLimit,
 };
 
 static HOMING: Homing = Homing::new();
@@ -295,12 +295,12 @@ extern "C" fn probe_pool_insert(pool: &Pool<Object>, value: u64) -> Option<NonNu
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn probe_pool_guard_drop(pool: &Pool<Object>, object: NonNull<Object>) {
-    // SAFETY: the caller's guard, taken apart, which is dropped on whichever thread.
+    // SAFETY: the caller's guard, taken apart.
     drop(unsafe { PoolBox::from_raw(pool, object) });
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn probe_pool_guard_drop_elsewhere(guard: *mut PoolBox<'_, Object>) {
+unsafe extern "C" fn probe_pool_remote_guard_drop(guard: *mut RemotePoolBox<'_, Object>) {
     // SAFETY: the caller gives the guard up.
     unsafe { guard.drop_in_place() };
 }
