@@ -50,7 +50,7 @@ use crate::topology::NodeId;
 ///   handlers may not.
 /// - *At thread exit* nothing happens: the pool is its owner's. Dropping it gives all memory back; what is in objects whose guards were
 ///   forgotten, or that were allocated raw, is not dropped.
-/// - *Cost*: a guard made and dropped takes some 26 instructions, exact statistics included; the raw pair, which checks, some
+/// - *Cost*: a guard made and dropped takes some 20 instructions, exact statistics included; the raw pair, which checks, some
 ///   38.
 ///
 /// ```
