@@ -49,9 +49,10 @@ fn a_heap_without_memory_is_an_error_that_loses_nothing() {
             assert!(blocks.len() * size >= LIMIT / 3, "{} blocks of {size} from regions of {region}", blocks.len());
             let full = pools.stats();
             assert_eq!((full.blocks, full.bytes), (blocks.len(), blocks.len() * size.next_multiple_of(16)));
-            // Others are refused their first block, and hold nothing.
+            // Others are refused their first block, and hold nothing. It is so long that a slab which the heap has given
+            // back meanwhile makes no room for it.
             let others = NodePools::with(NodePoolsConfig::new().pool_size(region));
-            let refused = others.allocate_on(Layout::from_size_align(4 << 20, 1).unwrap(), node);
+            let refused = others.allocate_on(Layout::from_size_align(LIMIT / 4 * 3, 1).unwrap(), node);
             assert!(matches!(refused, Err(NodePoolsError::Full { .. })));
             assert_eq!(others.stats().reserved_bytes, 0);
             // Every other one is freed, and serves again.
