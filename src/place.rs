@@ -105,11 +105,10 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
         }
         // SAFETY: the owner word says so.
         Owner::WatchedMapping => Watched::in_mapping(unsafe { Mapping::of(address) }, address).map(Place::Watched),
-        Owner::RunInterior => Err(match run_around(segment, slot) {
-            Some((start, slots)) => FreeError::Interior { offset: address - start, size: slots * SLOT },
-            // Where arenas lie.
-            None => FreeError::Foreign,
-        }),
+        Owner::RunInterior => {
+            let (start, slots) = run_around(segment, slot)?;
+            Err(FreeError::Interior { offset: address - start, size: slots * SLOT })
+        }
         Owner::Free => match mapping_at(segment.address()) {
             Some(mapping) => Err(not_at_start(mapping, address)),
             None => Err(FreeError::DoubleFree),
@@ -117,15 +116,19 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
     }
 }
 
-/// The run that a slot lies within: its start and how many slots it has.
-fn run_around(segment: SegmentPtr, slot: SlotIndex) -> Option<(usize, usize)> {
-    (1..=slot.get()).map(|back| slot.minus(back)).find_map(|first| match segment.owner(first).decode() {
-        Owner::RunInterior => None,
-        Owner::Run(slots) if first.get() + slots > slot.get() => {
-            Some(Some((segment.slot_start(first).as_ptr() as usize, slots)))
+/// The run that a slot lies within, its start and how many slots it has; or why there is none.
+fn run_around(segment: SegmentPtr, slot: SlotIndex) -> Result<(usize, usize), FreeError> {
+    let before = (1..=slot.get()).map(|back| slot.minus(back));
+    let first = before.map(|first| (first, segment.owner(first).decode()));
+    match { first }.find(|(_, owner)| !matches!(owner, Owner::RunInterior)) {
+        Some((first, Owner::Run(slots))) if first.get() + slots > slot.get() => {
+            Ok((segment.slot_start(first).as_ptr() as usize, slots))
         }
-        _ => Some(None),
-    })?
+        // An arena keeps freed runs at hand as they were, but for their first words.
+        Some((_, Owner::Free)) => Err(FreeError::DoubleFree),
+        // Where arenas lie.
+        _ => Err(FreeError::Foreign),
+    }
 }
 
 /// What is wrong with a pointer into the range of that mapping, other than its block's.

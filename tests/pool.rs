@@ -194,6 +194,33 @@ fn pointers_that_are_no_object_of_the_pool_are_told_apart_and_change_nothing() {
     large.join().unwrap();
 }
 
+/// Where memory comes from other than this allocator's zone, it may be nobody's by then.
+#[test]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+fn objects_of_slabs_that_have_gone_are_told_as_freed_already_wherever_in_the_slab_they_lay() {
+    fn run<T>(count: usize) {
+        let pool = Pool::<T>::new();
+        let objects: Vec<_> = (0..count).map(|_| pool.allocate().unwrap()).collect();
+        // SAFETY: they are out.
+        objects.iter().for_each(|object| assert_eq!(unsafe { pool.deallocate(*object) }, Ok(())));
+        pool.trim();
+        assert_eq!(pool.stats().slabs, 0);
+        for object in objects {
+            // SAFETY: the pool checks what it is given.
+            let error = unsafe { pool.deallocate(object) }.unwrap_err();
+            // Where the slab was one of several blocks of a slab of the heap.
+            assert!(matches!(error, PoolError::DoubleFree | PoolError::OtherPool), "{error}");
+        }
+    }
+    let _alone = alone();
+    run::<u8>(10_000);
+    run::<[u64; 8]>(4000);
+    run::<[u8; 9001]>(50);
+    run::<[u8; 40_000]>(50);
+    run::<[u8; 400_000]>(10);
+    run::<[u8; 4_000_000]>(10);
+}
+
 #[test]
 fn empty_slabs_go_back_to_the_heap_but_for_one_and_pointers_into_them_are_still_refused() {
     let _alone = alone();

@@ -180,6 +180,20 @@ fn what_this_thread_has_freed_is_a_double_free() {
     }
 }
 
+/// An arena keeps them at hand as they were.
+#[test]
+fn a_pointer_into_a_run_that_was_freed_is_a_double_free_wherever_it_leads() {
+    let _alone = alone();
+    for size in [100_000, 200_000, 1 << 20] {
+        let (block, beside) = (Block::of(size), Block::of(size));
+        assert_eq!(block.give(), Ok(()), "{size}");
+        for offset in (0..size).step_by(4096) {
+            assert_eq!(free(block.at(offset)), Err(FreeError::DoubleFree), "{offset} of {size}");
+        }
+        beside.intact("after double frees beside it");
+    }
+}
+
 #[test]
 fn what_another_thread_has_freed_is_a_double_free_once_that_thread_has_ended() {
     let _alone = alone();
