@@ -1,6 +1,7 @@
 """Mutations of the lock-free parts: name, file, what stands there, what is put there instead (everywhere in the file)."""
 INBOX, MODELS = "src/arena/inbox.rs", "src/models.rs"
 LOCK, ONCE = "src/sync/lock.rs", "src/sync/once.rs"
+GAUGE = "src/bump/gauge.rs"
 
 # name, file, what stands there, what is put there instead
 MUTATIONS = [
@@ -19,4 +20,12 @@ MUTATIONS = [
     ("being set is not acquired", ONCE, "SETTING, Ordering::Acquire, Ordering::Acquire", "SETTING, Ordering::Acquire, Ordering::Relaxed"),
     ("the setter does not know itself", ONCE, "self.setter.load(Ordering::Relaxed) == token", "token == usize::MAX"),
     ("everybody sets", ONCE, "Err(SET) => return Entry::Done,", "Err(SET) => { set(); return Entry::Done }"),
+    ("a bump arena's next figures come before the last ones hold", GAUGE,
+     "self.sequence.store(sequence.wrapping_add(2), Ordering::Release);\n        fence(Ordering::Release);",
+     "self.sequence.store(sequence.wrapping_add(2), Ordering::Release);"),
+    ("a bump arena's next chunk comes before the figures that stand still", GAUGE,
+     "self.sequence.store(sequence.wrapping_add(1), Ordering::Release);\n        fence(Ordering::Release);",
+     "self.sequence.store(sequence.wrapping_add(1), Ordering::Release);"),
+    ("a bump arena's top goes up before its lowest is noted", GAUGE,
+     "self.low.store(lowest, Ordering::Relaxed);\n        fence(Ordering::Release);", "self.low.store(lowest, Ordering::Relaxed);"),
 ]
