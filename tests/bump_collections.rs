@@ -112,6 +112,37 @@ fn zeroed_blocks_are_zero_after_blocks_that_were_given_back() {
 }
 
 #[test]
+fn zeroed_blocks_that_grow_are_zero_behind_what_they_held_also_where_they_lay_before() {
+    let layout = |size| Layout::array::<u8>(size).unwrap();
+    for (zero, is_last) in [(true, true), (true, false), (false, true), (false, false)] {
+        let bump = Bump::with(BumpConfig::new().zero_on_reset(zero));
+        let block = bump.allocate_zeroed(layout(1000)).unwrap();
+        // SAFETY: a live block of 1,000 bytes.
+        unsafe { block.cast::<u8>().write_bytes(0xEE, 1000) };
+        if !is_last {
+            bump.alloc(1_u8);
+        }
+        // SAFETY: the block, with its layout.
+        let grown = unsafe { bump.grow_zeroed(block.cast(), layout(1000), layout(1700)) }.unwrap();
+        // SAFETY: a live block of 1,700 bytes that are initialised.
+        let (held, new) = unsafe { grown.as_ref() }.split_at(1000);
+        assert!(held.iter().all(|byte| *byte == 0xEE) && new.iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn vectors_that_grow_in_turns_move_and_keep_what_they_hold() {
+    let bump = Bump::with(BumpConfig::new().pool_size(1000));
+    let mut vectors: [Vec<usize, _>; 3] = std::array::from_fn(|_| Vec::new_in(&bump));
+    for number in 0..3000 {
+        vectors[number % 3].push(number);
+    }
+    for (first, vector) in vectors.iter().enumerate() {
+        assert!(vector.iter().copied().eq((first..3000).step_by(3)));
+    }
+}
+
+#[test]
 fn an_arena_is_an_allocator_by_value_too() {
     let mut vector = Vec::new_in(Bump::new());
     vector.extend(0..1000);

@@ -136,6 +136,23 @@ fn a_bump_arena_that_is_refused_memory_says_so_and_serves_once_there_is_some() {
 }
 
 #[test]
+fn a_bump_arena_that_is_refused_a_chunk_twice_as_large_takes_one_that_is_just_enough() {
+    use homing::{Bump, BumpConfig};
+    const CHUNK: usize = 48 << 20;
+    const ENOUGH: usize = 1 << 20;
+    let _alone = alone();
+    // The heap has a segment that as much fits in.
+    Bump::with(BumpConfig::new().pool_size(ENOUGH)).try_alloc_bytes(ENOUGH, 1).unwrap();
+    let bump = Bump::with(BumpConfig::new().pool_size(CHUNK));
+    bump.try_alloc_bytes(CHUNK, 1).unwrap();
+    fault::inject(MAP | COMMIT, When::Every(1));
+    let block = bump.try_alloc_bytes(ENOUGH, 1);
+    fault::stop();
+    assert!(block.is_ok(), "{block:?}");
+    assert_eq!((bump.stats().capacity, bump.stats().chunks), (CHUNK + ENOUGH, 2));
+}
+
+#[test]
 fn a_thread_without_room_for_its_data_has_no_bump_arena_until_there_is_some() {
     use homing::{Bump, BumpError};
     let _alone = alone();

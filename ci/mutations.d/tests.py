@@ -19,6 +19,9 @@ NODE_POOLS = "node_pools+allocator-api2"
 NODE_POOLS_MODEL = "node_pools_model+allocator-api2"
 BUDGET_TESTS, AROUND = "budget+allocator-api2", "budget_around+allocator-api2"
 BUMP_MODEL = "bump_model+allocator-api2"
+BUMP_COLLECTIONS, BUMP_RETURNS = "bump_collections+allocator-api2", "bump_returns+allocator-api2"
+BUMP_REFUSED = "faults+fault-injection bump_arena_that_is_refused"
+INSIDE = "lib+allocator-api2"
 
 MUTATIONS = [
     # What the kernel refuses.
@@ -101,6 +104,29 @@ MUTATIONS = [
      "lib not_in_the_tree_yet", NODE_POOLS_MODEL),
     ("node pools: a handler inside the heap waits for whoever waits for the heap", "src/node_pools/node_pool.rs",
      "lock_unless(is_inside_heap)", "lock_unless(|| false)", "node_pools_locks+fault-injection"),
+    ("node pools' bits: a word that has its first bit is noted one level up", "src/node_pools/bits.rs",
+     "            *word |= 1 << (number % WORD);\n            if old != 0 {", "            *word |= 1 << (number % WORD);\n            if old != 0 || level == 1 {",
+     INSIDE + " node_pools::bits"),
+    ("node pools' bits: a word that lost its last bit is noted one level up", "src/node_pools/bits.rs",
+     "            *word &= !(1 << (number % WORD));\n            if *word != 0 {", "            *word &= !(1 << (number % WORD));\n            if *word != 0 || level == 1 {",
+     INSIDE + " node_pools::bits"),
+    ("node pools' bits: the next member is looked for from one word too far", "src/node_pools/bits.rs", "            at = word + 1;\n", "            at = word + 2;\n",
+     INSIDE + " node_pools::bits"),
+    ("node pools' bits: the member before is any of its word", "src/node_pools/bits.rs", "u64::MAX >> (WORD - 1 - at % WORD)", "u64::MAX",
+     INSIDE + " node_pools::bits"),
+    ("node pools' maxima: the last of four does not count", "src/node_pools/maxima.rs", "(*a).max(*b).max((*c).max(*d))", "(*a).max(*b).max(*c)",
+     INSIDE + " node_pools::maxima"),
+    ("node pools' maxima: what grows is not told above", "src/node_pools/maxima.rs",
+     "filter(|node| **node < number) {\n            *node = number;\n            let Some(before) = at.checked_sub(1) else { break };",
+     "filter(|node| **node < number) {\n            *node = number;\n            let Some(before) = at.checked_sub(1).filter(|_| false) else { break };",
+     INSIDE + " node_pools::maxima"),
+    ("node pools' maxima: the place that is asked from is passed by", "src/node_pools/maxima.rs", "else { self.first_leaf + from }", "else { self.first_leaf + from + 1 }",
+     INSIDE + " node_pools::maxima"),
+    ("node pools: a handler waits for whom it interrupted", "src/node_pools.rs",
+     "        let mut held = pool.hold().ok_or_else(|| NodePoolsError::Reentered { node: id_of(node) })?;\n",
+     "        let mut held = pool.hold().ok_or_else(full)?;\n", INSIDE + " node_pools::tests"),
+    ("node pools: a block is looked for once more on the node that was guessed, and on no other", "src/node_pools.rs", "filter(|(node, _)| Some(*node) != but)",
+     "filter(|(node, _)| Some(*node) == but)", INSIDE + " node_pools::tests"),
     # Budgets.
     ("budgets: what was reserved in vain stays reserved", LEDGER, "        self.ledger.reserved.fetch_sub(self.bytes, Ordering::Release);\n", "",
      BUDGET_TESTS, AROUND),
@@ -127,7 +153,33 @@ MUTATIONS = [
      "bump_local+allocator-api2 reentry told"),
     ("a thread's bump arena is not given up by a clean-up", BUMP_LOCAL, "        os::set_thread_value(ptr::null_mut(), on_thread_end);\n        // SAFETY: no guard is out, and the thread's data names it no more.\n        unsafe { free(local) };",
      "        os::set_thread_value(ptr::null_mut(), on_thread_end);", "bump_local+allocator-api2 without_growth"),
+    ("bump collections: a block that grows moves though it is the last", BUMP_BLOCKS, "match head.is_last(block) && head.may_give_back(end) {",
+     "match false && head.may_give_back(end) {", BUMP_COLLECTIONS + " grows_alone"),
+    ("bump collections: a block that grows at its place loses its contents", BUMP_BLOCKS,
+     "            unsafe { grown.copy_from(block, old.size()) };\n", "", BUMP_COLLECTIONS + " vector"),
+    ("bump collections: a block that grows and moves loses its contents", BUMP_BLOCKS,
+     "        unsafe { moved.copy_from_nonoverlapping(block, old.size()) };\n", "", BUMP_COLLECTIONS + " vectors"),
+    ("bump collections: a block that shrinks gives nothing back", BUMP_BLOCKS, "if less < new.size() ||", "if true ||",
+     BUMP_COLLECTIONS + " grows_alone"),
+    ("bump collections: a zeroed block is not cleared", BUMP_BLOCKS, "        if !self.config.zero_on_reset {", "        if false {",
+     BUMP_COLLECTIONS + " zeroed"),
+    ("bump collections: a block that grew zeroed is not cleared", BUMP_BLOCKS,
+     "        unsafe { grown.add(old.size()).write_bytes(0, new.size() - old.size()) };\n", "        let _ = old;\n", BUMP_COLLECTIONS + " zeroed"),
+    ("bump refusals: a refused chunk counts as an overflow of none", BUMP,
+     "            self.count(|figures| figures.overflows += 1);\n            return Err(BumpError::NoMemory",
+     "            return Err(BumpError::NoMemory", BUMP_REFUSED),
+    ("bump refusals: a refused chunk is held", BUMP, "        let chunk = Chunk::obtain(self.source",
+     "        self.chunks.set(self.chunks.get() + 1);\n        let chunk = Chunk::obtain(self.source", BUMP_REFUSED),
+    ("bump refusals: twice as much or nothing", BUMP, ".or_else(|| self.obtain(least, align, config))", "", BUMP_REFUSED),
+    ("bump returns: the chunks before the last are kept for ever", BUMP,
+     "            next = chunk.before();\n            self.free(chunk);", "            next = None;\n            self.free(chunk);", BUMP_RETURNS),
+    ("bump returns: the spare chunk is kept for ever", BUMP, "        self.spare.take().into_iter().for_each(|spare| self.free(spare));\n", "",
+     BUMP_RETURNS),
     # Pools of objects.
+    ("pools: where there is no memory the node is not told", "src/pool.rs", "size: Self::GEOMETRY.slab, node: self.node() }",
+     "size: Self::GEOMETRY.slab, node: None }", "pool_full", "pool no_memory"),
+    ("pools: a slab that has gone is foreign where a run was", PLACE, "        Some((_, Owner::Free)) => Err(FreeError::DoubleFree),\n", "",
+     "pool slabs_that_have_gone", "try_free into_a_run"),
     ("an object in the word is not told as free", POOL, "|| self.has_in_word(object, geometry) ", "", "pool", "pool_model"),
     ("an object that came back elsewhere is not told as free", POOL,
      " || Self::is_returned(slab, index, geometry)", "", "pool"),
