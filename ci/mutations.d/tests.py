@@ -139,7 +139,7 @@ MUTATIONS = [
     # Bump arenas.
     ("a bump arena's reset clears nothing", BUMP, "                if zero {\n                    // SAFETY: nobody uses",
      "                if false && zero {\n                    // SAFETY: nobody uses", "bump+allocator-api2 zero", BUMP_MODEL),
-    ("a bump arena's blocks come back uncleared", BUMP_BLOCKS, "        if self.config.zero_on_reset {\n            // SAFETY: the caller's promise.",
+    ("a bump arena's blocks come back uncleared", "src/bump.rs", "        if self.config.zero_on_reset {\n            // SAFETY: the caller's promise.",
      "        if false {\n            // SAFETY: the caller's promise.", BUMP_MODEL),
     ("a bump arena's blocks come back from below a checkpoint", BUMP, "        end <= self.limit.get()", "        let _ = end;\n        true", BUMP_MODEL),
     ("a bump arena's block grows over into another chunk", BUMP_BLOCKS, "match head.is_last(block) && head.may_give_back(end) {", "match head.is_last(block) {",
