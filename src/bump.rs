@@ -20,6 +20,7 @@ mod text;
 
 use core::cell::Cell;
 use core::fmt;
+use core::num::NonZeroUsize;
 use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::compiler_fence;
@@ -70,7 +71,8 @@ use head::{EMPTY, Head};
 /// ```
 pub struct Bump {
     head: Cell<NonNull<Head>>,
-    config: BumpConfig,
+    /// Nothing but the limit is changed.
+    config: Cell<BumpConfig>,
     id: Cell<Option<BumpId>>,
     /// Resets before there was a head to count them.
     resets: Cell<usize>,
@@ -124,16 +126,62 @@ impl Bump {
         Bump {
             // SAFETY: a static's address is not null. What is written through it is atomic.
             head: Cell::new(unsafe { NonNull::new_unchecked((&raw const EMPTY).cast_mut()) }),
-            config,
+            config: Cell::new(config),
             id: Cell::new(None),
             resets: Cell::new(0),
             busy: Cell::new(false),
         }
     }
 
-    /// The settings.
+    /// The settings, with the limit that holds now.
     pub fn config(&self) -> BumpConfig {
-        self.config
+        self.config.get()
+    }
+
+    /// Bytes that the arena may hold at most: see [`BumpConfig::limit`]. `None` where there is no limit.
+    pub fn limit(&self) -> Option<usize> {
+        self.config.get().limit.map(NonZeroUsize::get)
+    }
+
+    /// Bytes that the arena may still obtain, beyond the [`capacity`](BumpStats::capacity) it has. `None` where there is no
+    /// limit.
+    ///
+    /// A growing arena refuses no request of so many bytes for its limit, whatever the alignment. It may serve more: out of
+    /// what it has, or by giving back what is free.
+    ///
+    /// ```
+    /// use homing::{Bump, BumpConfig};
+    ///
+    /// let bump = Bump::with(BumpConfig::new().pool_size(4096).limit(10_000));
+    /// assert_eq!(bump.limit_left(), Some(10_000));
+    /// bump.alloc(1_u8);
+    /// assert_eq!(bump.limit_left(), Some(5904));
+    /// ```
+    pub fn limit_left(&self) -> Option<usize> {
+        self.limit().map(|limit| self.head().room(limit))
+    }
+
+    /// Sets another limit from now on, 0 for none: see [`BumpConfig::limit`]. An arena that holds more than that already keeps
+    /// it, and does not grow. An arena that does not grow anyway, and has its pool, stays as it is. A thread's arena keeps it
+    /// until the thread's end or [`thread_cleanup`](crate::thread_cleanup). *Cost*: a few instructions.
+    ///
+    /// ```
+    /// use homing::{Bump, BumpError};
+    ///
+    /// let bump = Bump::new();
+    /// bump.alloc(1_u8);
+    /// bump.set_limit(bump.stats().capacity); // no more than it has
+    /// assert!(matches!(bump.try_alloc_bytes(64 << 10, 1), Err(BumpError::Limit { .. })));
+    /// bump.set_limit(0);
+    /// assert!(bump.try_alloc_bytes(64 << 10, 1).is_ok());
+    /// ```
+    pub fn set_limit(&self, bytes: usize) {
+        self.config.set(self.config.get().limit(bytes));
+    }
+
+    #[inline(always)]
+    fn zeroes(&self) -> bool {
+        self.config.get().zero_on_reset
     }
 
     /// The arena's number: what its checkpoints know it by.
@@ -161,7 +209,7 @@ impl Bump {
     /// The head, made if there is none yet.
     fn begin(&self) -> Result<NonNull<Head>, BumpError> {
         if !self.has_head() {
-            let source = match self.config.node {
+            let source = match self.config.get().node {
                 Some(node) => Source::on(node)?,
                 None => Source::Caller,
             };
@@ -188,7 +236,7 @@ impl Bump {
         }
         let _inside = Inside::enter(&self.busy)?;
         self.begin()?;
-        self.head().serve(size, align, &self.config)
+        self.head().serve(size, align, &self.config.get())
     }
 
     /// Takes the first bytes of the last block back.
@@ -197,7 +245,7 @@ impl Bump {
     /// Nobody uses them any more: `size` bytes from the last block's start.
     #[inline]
     unsafe fn give_back(&self, block: NonNull<u8>, size: usize) {
-        if self.config.zero_on_reset {
+        if self.zeroes() {
             // SAFETY: the caller's promise.
             unsafe { block.write_bytes(0, size) };
         }
@@ -226,7 +274,7 @@ impl Bump {
         }
         let Ok(_inside) = Inside::enter(&self.busy) else { return };
         // SAFETY: what was handed out borrows the arena, and this is the only reference to it.
-        unsafe { self.head().reset(self.config.zero_on_reset) };
+        unsafe { self.head().reset(self.zeroes()) };
     }
 
     /// The figures of this moment.
@@ -292,6 +340,6 @@ impl Default for Bump {
 
 impl fmt::Debug for Bump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bump").field("config", &self.config).field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("Bump").field("config", &self.config()).field("stats", &self.stats()).finish_non_exhaustive()
     }
 }

@@ -190,7 +190,7 @@ impl Config {
     }
 
     /// The bump arenas of threads, [`Bump::local`](crate::Bump::local) (`HOMING_BUMP_SIZE`, `HOMING_BUMP_ZERO`,
-    /// `HOMING_BUMP_OVERFLOW`).
+    /// `HOMING_BUMP_OVERFLOW`, `HOMING_BUMP_LIMIT`).
     pub const fn bump(mut self, bump: BumpConfig) -> Self {
         self.bump = bump;
         self

@@ -177,7 +177,7 @@ pub(crate) fn say_settings() {
         delay => line.number(delay as usize).text(" ms"),
     };
     let bump = config.bump;
-    match bump == config::BumpConfig::new() {
+    let line = match bump == config::BumpConfig::new() {
         true => line,
         false => line
             .text(", bump arenas of ")
@@ -188,6 +188,10 @@ pub(crate) fn say_settings() {
                 config::BumpOverflow::Abort => ", overflow abort",
                 config::BumpOverflow::Grow => ", overflow grow",
             }),
+    };
+    match bump.limit {
+        None => line,
+        Some(limit) => line.text(", limit ").size(limit.get()),
     }
     .say();
 }

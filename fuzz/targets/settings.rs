@@ -51,7 +51,7 @@ fn is_time(text: &str) -> bool {
 fn is_accepted(key: &str, value: &str) -> Option<bool> {
     let one_of = |words: &[&str]| words.contains(&value);
     let is_value = match key.strip_prefix("HOMING_").unwrap_or(key) {
-        "POOL_SIZE" | "POOL_LIMIT" | "BUMP_SIZE" => is_size(value),
+        "POOL_SIZE" | "POOL_LIMIT" | "BUMP_SIZE" | "BUMP_LIMIT" => is_size(value),
         "OVERFLOW" => one_of(&["spill", "fail", "abort"]),
         "ZERO" => one_of(&["off", "alloc", "free"]),
         "POLICY" => {

@@ -143,7 +143,8 @@ impl From<FreeError> for Status {
 impl From<BumpError> for Status {
     fn from(error: BumpError) -> Self {
         match error {
-            BumpError::Full { .. } | BumpError::NoMemory { .. } | BumpError::NoThreadData => Status::NoMemory,
+            BumpError::Full { .. } | BumpError::Limit { .. } => Status::NoMemory,
+            BumpError::NoMemory { .. } | BumpError::NoThreadData => Status::NoMemory,
             BumpError::BadAlign { .. } => Status::BadLayout,
             BumpError::Reentered => Status::Reentered,
             BumpError::Node(error) => error.into(),
@@ -264,7 +265,7 @@ pub extern "C" fn homing_thread_cleanup() {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BumpOverflow {
-    /// It obtains another chunk.
+    /// It obtains another chunk, as far as its limit allows.
     Grow = 0,
     /// The request fails: the arena never has more than its pool_size.
     Error,
@@ -284,6 +285,8 @@ pub struct BumpConfig {
     pub node: c_int,
     /// Whether all memory that it hands out reads as zero: what was used is cleared when it comes back.
     pub zero_on_reset: bool,
+    /// Bytes that it may hold at most (`capacity` of its figures), whatever it does at an overflow; 0: no limit.
+    pub limit: usize,
 }
 
 /// The figures of an arena at one moment.
@@ -362,7 +365,7 @@ const _: () = assert!(align_of::<Bump>() <= 16);
 #[unsafe(no_mangle)]
 pub extern "C" fn homing_bump_config_default() -> BumpConfig {
     let pool_size = homing::BumpConfig::POOL_SIZE;
-    BumpConfig { pool_size, overflow: BumpOverflow::Grow as c_int, node: -1, zero_on_reset: true }
+    BumpConfig { pool_size, overflow: BumpOverflow::Grow as c_int, node: -1, zero_on_reset: true, limit: 0 }
 }
 
 fn settings(config: &BumpConfig) -> Option<homing::BumpConfig> {
@@ -373,7 +376,7 @@ fn settings(config: &BumpConfig) -> Option<homing::BumpConfig> {
         _ => return None,
     };
     let settings = homing::BumpConfig::new().pool_size(config.pool_size).zero_on_reset(config.zero_on_reset);
-    let settings = settings.overflow(overflow);
+    let settings = settings.overflow(overflow).limit(config.limit);
     match config.node {
         -1 => Some(settings),
         node => Some(settings.node(NodeId::new(u16::try_from(node).ok()?))),
@@ -402,7 +405,7 @@ pub unsafe extern "C" fn homing_bump_create(config: *const BumpConfig, bump: *mu
 /// Begins a use of the calling thread's own arena, which is made at the first, and puts it into `*bump` (null where the
 /// status is not HOMING_STATUS_OK). `homing_bump_destroy` ends the use; the arena and what lies in it stay until they are
 /// reset, until `homing_thread_cleanup`, or until the thread ends. Before that a second use is HOMING_STATUS_REENTERED.
-/// HOMING_BUMP_SIZE, HOMING_BUMP_ZERO and HOMING_BUMP_OVERFLOW set it up.
+/// HOMING_BUMP_SIZE, HOMING_BUMP_ZERO, HOMING_BUMP_OVERFLOW and HOMING_BUMP_LIMIT set it up.
 ///
 /// # Safety
 /// `bump` is null or may be written to.

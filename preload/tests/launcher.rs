@@ -44,6 +44,7 @@ fn help_lists_every_setting_and_version_is_the_package_s() {
             "bump_size",
             "bump_zero",
             "bump_overflow",
+            "bump_limit",
             "stats",
             "verbose",
             "--report",

@@ -159,7 +159,8 @@ impl Bump {
     /// Puts a value into the arena, or drops it.
     ///
     /// # Errors
-    /// [`BumpError::Full`], [`BumpError::NoMemory`], [`BumpError::Reentered`] or [`BumpError::Node`], by the settings.
+    /// [`BumpError::Full`], [`BumpError::Limit`], [`BumpError::NoMemory`], [`BumpError::Reentered`] or [`BumpError::Node`], by the
+    /// settings.
     ///
     /// ```
     /// use homing::{Bump, BumpConfig, BumpError, BumpOverflow};

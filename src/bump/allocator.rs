@@ -46,7 +46,7 @@ unsafe impl Allocator for Bump {
     #[inline]
     fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let block = self.allocate(layout)?;
-        if !self.config.zero_on_reset {
+        if !self.zeroes() {
             // SAFETY: the block is that long.
             unsafe { block.cast::<u8>().write_bytes(0, layout.size()) };
         }

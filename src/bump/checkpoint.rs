@@ -118,7 +118,7 @@ impl Bump {
         }
         let _inside = Inside::enter(&self.busy).map_err(|_| CheckpointError::Reentered)?;
         // SAFETY: what was handed out borrows the arena, and this is the only reference to it.
-        unsafe { self.head().restore(checkpoint.position, self.config.zero_on_reset) };
+        unsafe { self.head().restore(checkpoint.position, self.zeroes()) };
         Ok(())
     }
 

@@ -20,7 +20,18 @@ pub enum BumpError {
         /// Bytes of the whole arena.
         size: usize,
     },
-    /// The heap has no memory for it: the node is full, a limit forbids it, or no address space has room for as much.
+    /// The arena has no room for it, and may not obtain as much more ([`BumpConfig::limit`](crate::BumpConfig::limit)).
+    Limit {
+        /// Bytes asked for; `usize::MAX` where they were more than that.
+        asked: usize,
+        /// Their alignment.
+        align: usize,
+        /// Bytes that the arena holds: [`BumpStats::capacity`](crate::BumpStats::capacity).
+        held: usize,
+        /// Bytes that it may hold.
+        limit: usize,
+    },
+    /// The heap has no memory for it: the node is full, a pool's limit forbids it, or no address space has room for as much.
     NoMemory {
         /// Bytes asked for; `usize::MAX` where they were more than that.
         size: usize,
@@ -52,6 +63,11 @@ impl fmt::Display for BumpError {
                 f,
                 "a bump arena of {size} bytes has {left} left, no room for {asked} aligned to {align}; reset it, give it a \
                  larger pool_size, or let it grow"
+            ),
+            BumpError::Limit { asked, align, held, limit } => write!(
+                f,
+                "a bump arena that may hold {limit} bytes holds {held}, no room for {asked} more aligned to {align}; reset \
+                 it, or give it a larger limit"
             ),
             BumpError::NoMemory { size, align } => write!(
                 f,

@@ -140,16 +140,20 @@ impl Head {
         }
         let floor = self.chunk.get().map_or(top, Chunk::start);
         let is_first = self.chunk.get().is_none();
-        if is_first && (size <= config.pool_size || config.overflow != BumpOverflow::Grow) {
-            let pool = self.obtain(config.pool_size, align, config);
-            self.go_on_in(pool.ok_or(BumpError::NoMemory { size: config.pool_size, align })?, 0, 0);
+        let pool_size = config.pool_size.min(config.most());
+        if is_first && (size <= pool_size || config.overflow != BumpOverflow::Grow) {
+            let pool = self.obtain(pool_size, align, config);
+            self.go_on_in(pool.ok_or(BumpError::NoMemory { size: pool_size, align })?, 0, 0);
             // Once more, from the top: the pool may be too small for it.
             return match self.place(size, align) {
                 Some(block) => Ok(block),
                 None => self.serve(size, align, config),
             };
         }
-        let refused = BumpError::Full { asked: size, align, left: top - floor, size: self.capacity.get() };
+        let refused = match config.limit {
+            Some(limit) if limit.get() < config.pool_size => self.beyond(limit, size, align),
+            _ => BumpError::Full { asked: size, align, left: top - floor, size: self.capacity.get() },
+        };
         match config.overflow {
             BumpOverflow::Grow => self.grow(size, align, config),
             BumpOverflow::Abort => abort(&refused),
@@ -162,10 +166,10 @@ impl Head {
 
     fn grow(&self, size: usize, align: usize, config: &BumpConfig) -> Result<NonNull<u8>, BumpError> {
         let fits = |chunk: &Chunk| place_down(chunk.end(), chunk.start(), size, align).is_some();
-        let chunk = match self.spare.take() {
-            Some(spare) if fits(&spare) => Some(spare),
-            spare => {
-                spare.into_iter().for_each(|spare| self.free(spare));
+        let chunk = match self.spare.get() {
+            Some(spare) if fits(&spare) => self.spare.take(),
+            _ => {
+                self.make_room(size, align, config)?;
                 self.obtain_larger(size, align, config)
             }
         };
@@ -180,12 +184,44 @@ impl Head {
         }
     }
 
-    /// At least twice what the newest chunk has, if there is memory for that; enough for the request in any case.
+    /// Gives the spare chunk back, which is too small, and sees to it that the limit has room for `size` bytes more: also by
+    /// giving back the only other chunk, if nothing is handed out of it. Where that is not enough, all stays as it is.
+    fn make_room(&self, size: usize, align: usize, config: &BumpConfig) -> Result<(), BumpError> {
+        let others = self.capacity.get() - self.spare.get().map_or(0, Chunk::size);
+        if let Some(limit) = config.limit
+            && size > limit.get().saturating_sub(others)
+        {
+            let is_idle = |chunk: &Chunk| chunk.before().is_none() && chunk.end() == self.gauge.top();
+            let is_enough = |chunk: &Chunk| size <= limit.get().saturating_sub(others - chunk.size());
+            let Some(idle) = self.chunk.get().filter(is_idle).filter(is_enough) else {
+                self.count(|figures| figures.overflows += 1);
+                return Err(self.beyond(limit, size, align));
+            };
+            self.stand_nowhere();
+            self.free(idle);
+        }
+        self.spare.take().into_iter().for_each(|spare| self.free(spare));
+        Ok(())
+    }
+
+    /// Bytes that the arena may still obtain.
+    pub(super) fn room(&self, limit: usize) -> usize {
+        limit.saturating_sub(self.capacity.get())
+    }
+
+    fn beyond(&self, limit: NonZeroUsize, asked: usize, align: usize) -> BumpError {
+        BumpError::Limit { asked, align, held: self.capacity.get(), limit: limit.get() }
+    }
+
+    /// At least twice what the newest chunk has, if there is memory for that, and the limit has room; enough for the request
+    /// in any case, which the limit has room for.
     fn obtain_larger(&self, size: usize, align: usize, config: &BumpConfig) -> Option<Chunk> {
         let least = align_up(size.max(LEAST), LEAST).filter(|least| *least <= arith::MAX_SIZE)?;
         let newest = self.chunk.get().map_or(0, Chunk::size);
         let wanted =
             align_up(newest.saturating_mul(2).max(config.pool_size), LEAST).map_or(least, |size| size.max(least));
+        let room = self.room(config.most());
+        let (wanted, least) = (wanted.min(room), least.min(room));
         self.obtain(wanted, align, config).or_else(|| self.obtain(least, align, config))
     }
 
@@ -233,6 +269,15 @@ impl Head {
         figures.chunks = self.chunks.get();
         change(&mut figures);
         self.gauge.switch(chunk.end(), top, figures);
+    }
+
+    /// Leaves the chunk that nothing is handed out of, and has nothing to hand out until there is another. The figures
+    /// are to follow.
+    fn stand_nowhere(&self) {
+        self.chunk.set(None);
+        self.gauge.switch(0, NOWHERE.get(), Figures { used: 0, ..self.gauge.read() });
+        self.floor.set(NonNull::without_provenance(NOWHERE));
+        self.limit.set(NOWHERE.get());
     }
 
     /// Bytes from the beginning of the first chunk to where memory is handed out next, over all chunks.
@@ -371,10 +416,18 @@ impl Head {
 
 #[cold]
 fn abort(refused: &BumpError) -> ! {
-    if let BumpError::Full { asked, align, left, size } = refused {
-        let line = Line::new().text("a bump arena of ").number(*size).text(" bytes has ").number(*left);
-        let line = line.text(" left, no room for ").number(*asked).text(" aligned to ").number(*align);
-        line.text("; aborting, as its overflow strategy says").say();
-    }
+    let line = Line::new();
+    let (line, asked, align) = match refused {
+        BumpError::Full { asked, align, left, size } => {
+            (line.text("a bump arena of ").number(*size).text(" bytes has ").number(*left).text(" left"), asked, align)
+        }
+        BumpError::Limit { asked, align, held, limit } => {
+            let line = line.text("a bump arena that may hold ").number(*limit).text(" bytes holds ").number(*held);
+            (line, asked, align)
+        }
+        _ => os::abort(),
+    };
+    let line = line.text(", no room for ").number(*asked).text(" aligned to ").number(*align);
+    line.text("; aborting, as its overflow strategy says").say();
     os::abort()
 }

@@ -106,8 +106,9 @@ impl Drop for LocalBump {
 }
 
 impl Bump {
-    /// The calling thread's own arena, made at the first use with the settings `HOMING_BUMP_SIZE`, `HOMING_BUMP_ZERO` and
-    /// `HOMING_BUMP_OVERFLOW` of the environment, put on those of [`Config::bump`](crate::Config::bump).
+    /// The calling thread's own arena, made at the first use with the settings `HOMING_BUMP_SIZE`, `HOMING_BUMP_ZERO`,
+    /// `HOMING_BUMP_OVERFLOW` and `HOMING_BUMP_LIMIT` of the environment, put on those of
+    /// [`Config::bump`](crate::Config::bump).
     ///
     /// What was put into it stays in use when the guard is dropped, until a [`reset`](Bump::reset); references to it do
     /// not outlive the guard. The memory is given back by the thread's end or by
@@ -147,7 +148,7 @@ impl Bump {
         }
         let mut guard = LocalBump { local };
         if state.given_up.replace(false) {
-            *guard = Bump::with(guard.config());
+            *guard = Bump::with(config::current().bump);
         }
         Ok(guard)
     }

@@ -51,8 +51,9 @@ impl<'b> Text<'b> {
                 }
             }
         }
-        // Where the arena does not grow, asking for more than is needed could be one request too many.
-        let size = if self.bump.config.overflow == BumpOverflow::Grow { wanted } else { least };
+        // Where the arena does not grow as far, asking for more than is needed could be one request too many.
+        let grows = self.bump.config().overflow == BumpOverflow::Grow;
+        let size = if grows && self.bump.limit_left().is_none_or(|left| wanted <= left) { wanted } else { least };
         let block = self.bump.obtain(size, 1)?;
         // SAFETY: longer than the text, and apart from it.
         unsafe { block.copy_from_nonoverlapping(self.block, self.len) };

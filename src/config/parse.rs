@@ -1,18 +1,20 @@
 //! The words of the environment.
 
+use core::num::NonZeroUsize;
+
 use super::{BumpOverflow, Config, Debug, Large, Overflow, Policy, Zero};
 use crate::arith::{decimal, times};
 
 /// The settings' names, as they are told to people.
 pub(crate) const SETTINGS: &str = "HOMING_POOL_SIZE, HOMING_POOL_LIMIT, HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, \
                                    HOMING_LARGE, HOMING_PURGE_DELAY, HOMING_BUMP_SIZE, HOMING_BUMP_ZERO, \
-                                   HOMING_BUMP_OVERFLOW, HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
+                                   HOMING_BUMP_OVERFLOW, HOMING_BUMP_LIMIT, HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
 
 /// What is said of a key that is none of them.
 pub(super) const UNKNOWN: &str = "no such setting; the settings are HOMING_POOL_SIZE, HOMING_POOL_LIMIT, \
                                   HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, HOMING_LARGE, HOMING_PURGE_DELAY, \
-                                  HOMING_BUMP_SIZE, HOMING_BUMP_ZERO, HOMING_BUMP_OVERFLOW, HOMING_DEBUG, \
-                                  HOMING_STATS, HOMING_VERBOSE";
+                                  HOMING_BUMP_SIZE, HOMING_BUMP_ZERO, HOMING_BUMP_OVERFLOW, HOMING_BUMP_LIMIT, \
+                                  HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
 
 /// Why a setting was not taken.
 pub(super) enum Rejection {
@@ -99,6 +101,7 @@ fn take(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(), Rejection> 
             };
             set(&mut config.bump.overflow, word, BUMP_OVERFLOW)
         }
+        b"BUMP_LIMIT" => set(&mut config.bump.limit, size(value).map(NonZeroUsize::new), SIZE),
         b"DEBUG" => {
             let word = match value {
                 b"0" => Some(Debug::Off),
@@ -228,6 +231,7 @@ mod tests {
             ("BUMP_SIZE", "-1"),
             ("BUMP_ZERO", "off"),
             ("BUMP_OVERFLOW", "spill"),
+            ("BUMP_LIMIT", "none"),
         ] {
             assert!(
                 matches!(apply(&mut config, key.as_bytes(), value.as_bytes()), Err(Rejection::BadValue(_))),
@@ -264,6 +268,7 @@ mod tests {
             ("BUMP_SIZE", "5M"),
             ("BUMP_ZERO", "0"),
             ("BUMP_OVERFLOW", "error"),
+            ("BUMP_LIMIT", "7G"),
             ("VERBOSE", "1"),
             ("DEBUG", "leaks"),
             ("STATS", "exit"),
@@ -283,8 +288,14 @@ mod tests {
             debug: Debug::Leaks,
             summary: true,
             report: Some((12, 101)),
-            bump: BumpConfig::new().pool_size(5 << 20).zero_on_reset(false).overflow(BumpOverflow::Error),
+            bump: BumpConfig::new()
+                .pool_size(5 << 20)
+                .zero_on_reset(false)
+                .overflow(BumpOverflow::Error)
+                .limit(7 << 30),
         };
         assert_eq!(config, wanted);
+        assert!(apply(&mut config, b"BUMP_LIMIT", b"0").is_ok());
+        assert_eq!(config.bump.most(), usize::MAX, "0 is none, also in place of one that the program has set");
     }
 }

@@ -83,6 +83,7 @@ Settings (also read from the environment as HOMING_POOL_SIZE and so on; --set wi
   bump_zero=0|1        whether memory of threads' bump arenas is zero when it is handed out [1]
   bump_overflow=WORD   a thread's bump arena that is full: error: the request fails; abort: the
                        program is aborted; grow: the arena obtains more [grow]
+  bump_limit=SIZE      what a thread's bump arena may hold at most; 0: no limit [0]
   debug=WORD           1: watch every block for misuse, with a report and an abort;
                        leaks: and report at the exit what nothing points to any more [0]
   stats=WORD           exit: write a summary when a process exits, children too [off]

@@ -145,6 +145,7 @@ fn verbose_says_one_line_with_every_setting(probe: Probe) {
         ("HOMING_BUMP_SIZE", "1M"),
         ("HOMING_BUMP_ZERO", "0"),
         ("HOMING_BUMP_OVERFLOW", "error"),
+        ("HOMING_BUMP_LIMIT", "6M"),
         ("HOMING_DEBUG", "1"),
     ];
     let said = probe("nothing", &settings).succeeded();
@@ -158,7 +159,7 @@ fn verbose_says_one_line_with_every_setting(probe: Probe) {
         "policy interleave",
         "large firsttouch",
         "purge delay 3000 ms",
-        "bump arenas of 1.0 MiB, not zeroed, overflow error",
+        "bump arenas of 1.0 MiB, not zeroed, overflow error, limit 6.0 MiB",
         "debug 1",
     ] {
         assert!(line.contains(part), "{part}: {line}");
