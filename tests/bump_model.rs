@@ -3,7 +3,7 @@
 
 use std::ptr::NonNull;
 
-use homing::{Bump, BumpConfig, BumpOverflow, Checkpoint, CheckpointError};
+use homing::{Bump, BumpConfig, BumpError, BumpOverflow, Checkpoint, CheckpointError};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ enum Operation {
         restores: u64,
     },
     Reset,
+    /// 0 for none.
+    Limit(usize),
     #[cfg(feature = "allocator-api2")]
     Deallocate(prop::sample::Index),
     #[cfg(feature = "allocator-api2")]
@@ -55,8 +57,13 @@ fn operations() -> impl Strategy<Value = Operation> {
         4 => index.prop_map(Operation::Restore),
         1 => made_up(),
         1 => Just(Operation::Reset),
+        1 => limits().prop_map(Operation::Limit),
         9 => more(shifts.boxed()),
     ]
+}
+
+fn limits() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0), 1_usize..300, 300_usize..10_000, 10_000_usize..400_000, Just(usize::MAX)]
 }
 
 fn made_up() -> impl Strategy<Value = Operation> {
@@ -91,6 +98,11 @@ struct Block {
     time: usize,
 }
 
+fn after_overflow(mut stats: homing::BumpStats) -> homing::BumpStats {
+    stats.overflows += 1;
+    stats
+}
+
 /// A checkpoint, and what the model says of it.
 struct Point {
     point: Checkpoint,
@@ -109,6 +121,12 @@ struct Model {
     time: usize,
     peak: usize,
     resets: u64,
+    overflow: BumpOverflow,
+    limit: usize,
+    /// What it held before the last operation: it may go on to hold that under a limit that was set later.
+    held: usize,
+    /// Nothing was done since the last reset, or the first settings.
+    is_new: bool,
 }
 
 impl Model {
@@ -137,6 +155,11 @@ impl Model {
         let live: usize = self.blocks.iter().map(|block| block.size).sum();
         assert!(live <= stats.used && stats.used <= stats.capacity, "{live} {stats:?}");
         assert_eq!((stats.high_water_mark, stats.resets), (self.peak, self.resets));
+        assert_eq!(self.bump.limit(), (self.limit > 0).then_some(self.limit));
+        let may_hold = if self.limit == 0 { usize::MAX } else { self.limit };
+        assert!(stats.capacity <= may_hold.max(self.held), "{} and {} before, {stats:?}", self.limit, self.held);
+        assert_eq!(self.bump.limit_left(), self.bump.limit().map(|limit| limit.saturating_sub(stats.capacity)));
+        self.held = stats.capacity;
     }
 
     fn checkpoint(&mut self) {
@@ -194,6 +217,29 @@ impl Model {
         assert!(self.bump.stats().used <= before.used);
     }
 
+    fn allocate(&mut self, size: usize, shift: u32) {
+        let (before, align) = (self.bump.stats(), 1 << shift);
+        let refused = match self.bump.try_alloc_bytes(size, align) {
+            Ok(start) => return self.add(start, size, shift, self.zero),
+            Err(refused) => refused,
+        };
+        assert_eq!(self.bump.stats().used, before.used);
+        if let BumpError::Limit { held, limit, .. } = refused {
+            let now = self.bump.stats();
+            assert_eq!(refused, BumpError::Limit { asked: size, align, held: now.capacity, limit: self.limit });
+            assert_eq!((now.overflows, held), (before.overflows + 1, now.capacity));
+            let grows = self.overflow == BumpOverflow::Grow;
+            assert!(!grows || now == after_overflow(before), "{before:?} {now:?}");
+            assert!(
+                !grows || size > limit.saturating_sub(before.capacity),
+                "the limit has room for {size}: {before:?}"
+            );
+            assert!(!grows || !self.is_new || size > limit, "a new arena has room for all of its limit: {before:?}");
+        } else if self.overflow == BumpOverflow::Grow {
+            assert!(matches!(refused, BumpError::NoMemory { .. }) && size >= 1 << 50, "{refused}");
+        }
+    }
+
     fn reset(&mut self) {
         self.bump.reset();
         self.resets += 1;
@@ -201,18 +247,18 @@ impl Model {
     }
 
     fn apply(&mut self, operation: Operation) {
+        let stays_new = matches!(operation, Operation::Reset | Operation::Limit(_));
+        let is_reset = matches!(operation, Operation::Reset);
         match operation {
-            Operation::Allocate { size, shift } => {
-                let used = self.bump.stats().used;
-                match self.bump.try_alloc_bytes(size, 1 << shift) {
-                    Ok(start) => self.add(start, size, shift, self.zero),
-                    Err(_) => assert_eq!(self.bump.stats().used, used),
-                }
-            }
+            Operation::Allocate { size, shift } => self.allocate(size, shift),
             Operation::Checkpoint => self.checkpoint(),
             Operation::Restore(which) => self.restore(which),
             Operation::MadeUp { position, restores } => self.restore_to_made_up(position, restores),
             Operation::Reset => self.reset(),
+            Operation::Limit(limit) => {
+                self.bump.set_limit(limit);
+                self.limit = limit;
+            }
             #[cfg(feature = "allocator-api2")]
             Operation::Deallocate(which) => self.deallocate(which),
             #[cfg(feature = "allocator-api2")]
@@ -227,6 +273,7 @@ impl Model {
                 }
             }
         }
+        self.is_new = is_reset || stays_new && self.is_new;
         self.check();
     }
 }
@@ -289,11 +336,13 @@ proptest! {
         zero in any::<bool>(),
         overflow in prop_oneof![3 => Just(BumpOverflow::Grow), 1 => Just(BumpOverflow::Error)],
         pool_size in prop_oneof![0_usize..200, 200_usize..100_000],
+        limit in prop_oneof![2 => Just(0), 3 => limits()],
         operations in prop::collection::vec(operations(), 1..80),
     ) {
-        let bump = Bump::with(BumpConfig::new().pool_size(pool_size).zero_on_reset(zero).overflow(overflow));
-        let (blocks, points) = (Vec::new(), Vec::new());
-        let mut model = Model { bump, zero, blocks, points, time: 0, peak: 0, resets: 0 };
+        let config = BumpConfig::new().pool_size(pool_size).zero_on_reset(zero).overflow(overflow).limit(limit);
+        let (bump, blocks, points) = (Bump::with(config), Vec::new(), Vec::new());
+        let (time, peak, resets, held, is_new) = (0, 0, 0, 0, true);
+        let mut model = Model { bump, zero, blocks, points, time, peak, resets, overflow, limit, held, is_new };
         for operation in operations {
             model.apply(operation);
         }

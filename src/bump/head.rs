@@ -184,21 +184,23 @@ impl Head {
         }
     }
 
-    /// Gives the spare chunk back, which is too small, and sees to it that the limit has room for `size` bytes more: also by
-    /// giving back the only other chunk, if nothing is handed out of it. Where that is not enough, all stays as it is.
+    /// Gives the spare chunk back, which does not serve, and sees to it that the limit has room for `size` bytes more. Where it
+    /// has not, all stays as it is.
     fn make_room(&self, size: usize, align: usize, config: &BumpConfig) -> Result<(), BumpError> {
-        let others = self.capacity.get() - self.spare.get().map_or(0, Chunk::size);
-        if let Some(limit) = config.limit
-            && size > limit.get().saturating_sub(others)
-        {
+        if let Some(limit) = config.limit {
+            // Under another chunk, the only one would be of no use until the reset, and count all the same.
             let is_idle = |chunk: &Chunk| chunk.before().is_none() && chunk.end() == self.gauge.top();
-            let is_enough = |chunk: &Chunk| size <= limit.get().saturating_sub(others - chunk.size());
-            let Some(idle) = self.chunk.get().filter(is_idle).filter(is_enough) else {
+            let idle = self.chunk.get().filter(is_idle);
+            let free = [idle, self.spare.get()].map(|chunk| chunk.map_or(0, Chunk::size));
+            let others = self.capacity.get() - free[0] - free[1];
+            if size > limit.get().saturating_sub(others) {
                 self.count(|figures| figures.overflows += 1);
                 return Err(self.beyond(limit, size, align));
-            };
-            self.stand_nowhere();
-            self.free(idle);
+            }
+            if let Some(idle) = idle {
+                self.stand_nowhere();
+                self.free(idle);
+            }
         }
         self.spare.take().into_iter().for_each(|spare| self.free(spare));
         Ok(())
