@@ -216,6 +216,7 @@ fn a_bad_setting_is_one_line_and_the_default_holds() {
         ("HOMING_BUMP_SIZE", "lots", "a size such as"),
         ("HOMING_BUMP_ZERO", "yes", "0 or 1"),
         ("HOMING_BUMP_OVERFLOW", "spill", "error, abort or grow"),
+        ("HOMING_BUMP_LIMIT", "none", "a size such as"),
     ] {
         let (_, _, err) = run("first_uses_at_once", &[(key, value)]);
         let lines: Vec<&str> = err.lines().filter(|line| line.starts_with("homing: ")).collect();
@@ -278,6 +279,48 @@ fn an_arena_that_is_to_abort_does_so_with_one_line() {
     let lines: Vec<&str> = err.lines().filter(|line| line.starts_with("homing: ")).collect();
     assert_eq!(lines.len(), 1, "{err}");
     assert!(lines[0].contains("a bump arena of 4096 bytes has 96 left, no room for 5000 aligned to 1"), "{err}");
+}
+
+#[test]
+fn an_arena_that_is_to_abort_and_was_cut_to_its_limit_says_so() {
+    let settings = [("HOMING_BUMP_OVERFLOW", "abort"), ("HOMING_BUMP_LIMIT", "4K")];
+    let (succeeded, _, err) = run("overflows", &settings);
+    assert!(!succeeded);
+    let lines: Vec<&str> = err.lines().filter(|line| line.starts_with("homing: ")).collect();
+    assert_eq!(lines.len(), 1, "{err}");
+    let wanted = "a bump arena that may hold 4096 bytes holds 4096, no room for 5000 aligned to 1; aborting";
+    assert!(lines[0].contains(wanted), "{err}");
+}
+
+#[test]
+fn a_limit_of_the_environment_holds_each_thread_s_arena_that_grows() {
+    let (succeeded, out, err) = run("grows_to_its_limit", &[("HOMING_BUMP_LIMIT", "100000")]);
+    assert!(succeeded && out.contains("100000 of Some(100000)"), "{out}{err}");
+    let (succeeded, out, err) = run("grows_to_its_limit", &[("HOMING_BUMP_LIMIT", "0")]);
+    assert!(succeeded && out.contains("1000000 of None"), "{out}{err}");
+}
+
+#[test]
+#[ignore = "run by others, in a process of its own"]
+fn grows_to_its_limit() {
+    let fill = || {
+        let bump = Bump::local().unwrap();
+        let served = (0..1_000_000).take_while(|_| bump.try_alloc(1_u8).is_ok()).count();
+        (served, bump.limit())
+    };
+    let ((served, limit), other) = (fill(), std::thread::spawn(fill));
+    assert_eq!(other.join().unwrap(), (served, limit));
+    println!("{served} of {limit:?}");
+}
+
+#[test]
+fn a_limit_set_on_a_thread_s_arena_goes_with_it() {
+    alone(|| {
+        Bump::local().unwrap().set_limit(1000);
+        assert_eq!(Bump::local().unwrap().limit(), Some(1000));
+        homing::thread_cleanup();
+        assert_eq!(Bump::local().unwrap().limit(), None);
+    });
 }
 
 #[test]

@@ -61,7 +61,7 @@ typedef enum {
 
 // What an arena does with a request that it has no room for.
 typedef enum {
-    // It obtains another chunk.
+    // It obtains another chunk, as far as its limit allows.
     HOMING_BUMP_OVERFLOW_GROW = 0,
     // The request fails: the arena never has more than its pool_size.
     HOMING_BUMP_OVERFLOW_ERROR,
@@ -82,6 +82,8 @@ typedef struct {
     int node;
     // Whether all memory that it hands out reads as zero: what was used is cleared when it comes back.
     bool zero_on_reset;
+    // Bytes that it may hold at most (`capacity` of its figures), whatever it does at an overflow; 0: no limit.
+    size_t limit;
 } homing_bump_config;
 
 // A point that an arena can be taken back to. Plain data: it need not be given up.
@@ -173,7 +175,7 @@ homing_status homing_bump_create(const homing_bump_config *config,
 // Begins a use of the calling thread's own arena, which is made at the first, and puts it into `*bump` (null where the
 // status is not HOMING_STATUS_OK). `homing_bump_destroy` ends the use; the arena and what lies in it stay until they are
 // reset, until `homing_thread_cleanup`, or until the thread ends. Before that a second use is HOMING_STATUS_REENTERED.
-// HOMING_BUMP_SIZE, HOMING_BUMP_ZERO and HOMING_BUMP_OVERFLOW set it up.
+// HOMING_BUMP_SIZE, HOMING_BUMP_ZERO, HOMING_BUMP_OVERFLOW and HOMING_BUMP_LIMIT set it up.
 //
 // # Safety
 // `bump` is null or may be written to.

@@ -128,6 +128,20 @@ static void arenas(void)
     homing_bump_destroy(bump);
 
     homing_bump_config config = homing_bump_config_default();
+    CHECK(config.limit == 0);
+    config.pool_size = 4096;
+    config.limit = 10000;
+    CHECK(homing_bump_create(&config, &bump) == HOMING_STATUS_OK);
+    CHECK(homing_bump_alloc(bump, 4096, 1) != NULL && homing_bump_alloc(bump, 1, 1) != NULL);
+    CHECK(homing_bump_read_stats(bump).capacity == 10000);
+    CHECK(homing_bump_alloc(bump, 5904, 1) == NULL && errno == ENOMEM);
+    CHECK(homing_bump_read_stats(bump).overflows == 2);
+    CHECK(homing_bump_alloc(bump, 5903, 1) != NULL && homing_bump_alloc(bump, 1, 1) == NULL);
+    homing_bump_reset(bump);
+    CHECK(homing_bump_alloc(bump, 10000, 1) != NULL);
+    homing_bump_destroy(bump);
+
+    config = homing_bump_config_default();
     CHECK(config.pool_size == 65536 && config.node == -1 && config.zero_on_reset);
     CHECK(config.overflow == HOMING_BUMP_OVERFLOW_GROW);
     CHECK(homing_bump_create(&config, NULL) == HOMING_STATUS_NULL);
