@@ -52,6 +52,24 @@ fn each_way_of_bumpalo_that_is_called_otherwise_here_has_its_like() {
     assert!(one(&bump, "seventeen").is_err());
 }
 
+#[test]
+fn a_limit_of_bumpalo_is_one_here_also_where_it_is_set_to_what_is_held() {
+    let bump = Bump::new();
+    bump.set_limit(100_000);
+    let mut served = 0;
+    while served < 1000 && bump.try_alloc([0_u8; 1000]).is_ok() {
+        served += 1;
+    }
+    assert!((98..=100).contains(&served) && bump.stats().capacity <= 100_000, "{served} {:?}", bump.stats());
+    assert_eq!((bump.limit(), bump.limit_left()), (Some(100_000), Some(100_000 - bump.stats().capacity)));
+    bump.set_limit(0);
+    assert!(bump.try_alloc([0_u8; 1000]).is_ok());
+    bump.set_limit(bump.stats().capacity);
+    assert_eq!(bump.limit_left(), Some(0));
+    let refused = bump.try_alloc_bytes(bump.stats().capacity, 1);
+    assert!(matches!(refused, Err(BumpError::Limit { .. })), "{refused:?}");
+}
+
 struct Node<'a> {
     name: &'a str,
     next: Cell<Option<&'a Node<'a>>>,
