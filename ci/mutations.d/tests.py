@@ -139,7 +139,7 @@ MUTATIONS = [
     # Bump arenas.
     ("a bump arena's reset clears nothing", BUMP, "                if zero {\n                    // SAFETY: nobody uses",
      "                if false && zero {\n                    // SAFETY: nobody uses", "bump+allocator-api2 zero", BUMP_MODEL),
-    ("a bump arena's blocks come back uncleared", "src/bump.rs", "        if self.config.zero_on_reset {\n            // SAFETY: the caller's promise.",
+    ("a bump arena's blocks come back uncleared", "src/bump.rs", "        if self.zeroes() {\n            // SAFETY: the caller's promise.",
      "        if false {\n            // SAFETY: the caller's promise.", BUMP_MODEL),
     ("a bump arena's blocks come back from below a checkpoint", BUMP, "        end <= self.limit.get()", "        let _ = end;\n        true", BUMP_MODEL),
     ("a bump arena's block grows over into another chunk", BUMP_BLOCKS, "match head.is_last(block) && head.may_give_back(end) {", "match head.is_last(block) {",
@@ -161,7 +161,7 @@ MUTATIONS = [
      "        unsafe { moved.copy_from_nonoverlapping(block, old.size()) };\n", "", BUMP_COLLECTIONS + " vectors"),
     ("bump collections: a block that shrinks gives nothing back", BUMP_BLOCKS, "if less < new.size() ||", "if true ||",
      BUMP_COLLECTIONS + " grows_alone"),
-    ("bump collections: a zeroed block is not cleared", BUMP_BLOCKS, "        if !self.config.zero_on_reset {", "        if false {",
+    ("bump collections: a zeroed block is not cleared", BUMP_BLOCKS, "        if !self.zeroes() {", "        if false {",
      BUMP_COLLECTIONS + " zeroed"),
     ("bump collections: a block that grew zeroed is not cleared", BUMP_BLOCKS,
      "        unsafe { grown.add(old.size()).write_bytes(0, new.size() - old.size()) };\n", "        let _ = old;\n", BUMP_COLLECTIONS + " zeroed"),
@@ -173,8 +173,8 @@ MUTATIONS = [
     ("bump refusals: twice as much or nothing", BUMP, ".or_else(|| self.obtain(least, align, config))", "", BUMP_REFUSED),
     ("bump returns: the chunks before the last are kept for ever", BUMP,
      "            next = chunk.before();\n            self.free(chunk);", "            next = None;\n            self.free(chunk);", BUMP_RETURNS),
-    ("bump returns: the spare chunk is kept for ever", BUMP, "        self.spare.take().into_iter().for_each(|spare| self.free(spare));\n", "",
-     BUMP_RETURNS),
+    ("bump returns: the spare chunk is kept for ever", BUMP, "        self.spare.take().into_iter().for_each(|spare| self.free(spare));\n        self.count",
+     "        self.count", BUMP_RETURNS),
     # Pools of objects.
     ("pools: where there is no memory the node is not told", "src/pool.rs", "size: Self::GEOMETRY.slab, node: self.node() }",
      "size: Self::GEOMETRY.slab, node: None }", "pool_full", "pool no_memory"),
