@@ -207,6 +207,9 @@ fn object_lies_on(object: &[u64; 32], node: NodeId) {
 #[test]
 fn guards_dropped_by_threads_of_other_nodes_bring_objects_home_which_are_handed_out_there_again() {
     const EACH: u64 = 2000;
+    // Few enough that some are in each slab.
+    const KEPT_ONE_OF: u64 = 50;
+    const KEPT: u64 = EACH / KEPT_ONE_OF;
     type Guards<'p> = Vec<RemotePoolBox<'p, [u64; 32]>>;
     let (cpus, nodes) = (cpus(), nodes());
     // Those of the thread that uses them, and those of the next node, wherever their user is.
@@ -235,6 +238,8 @@ fn guards_dropped_by_threads_of_other_nodes_bring_objects_home_which_are_handed_
                     let mut guards = take();
                     guards.iter().for_each(|guard| object_lies_on(guard, node));
                     let (taken, slabs) = (addresses(&guards), pool.stats().slabs);
+                    // So no slab goes back to the heap, from where others would have it.
+                    let kept: Guards<'_> = guards.extract_if(.., |guard| guard[0] % KEPT_ONE_OF == 0).collect();
                     // To the other nodes by turns; where there is one node, its own thread has them all.
                     let others = (0..senders.len()).filter(|other| *other != index || senders.len() == 1);
                     let others: Vec<_> = others.collect();
@@ -253,15 +258,18 @@ fn guards_dropped_by_threads_of_other_nodes_bring_objects_home_which_are_handed_
                     assert_eq!(all_done.iter().count(), 0);
 
                     let stats = pool.stats();
-                    assert_eq!((stats.allocations, stats.deallocations, stats.objects), (EACH, EACH, 0));
-                    let guards = take();
+                    assert_eq!(
+                        (stats.allocations, stats.deallocations, stats.objects),
+                        (EACH, EACH - KEPT, KEPT as usize)
+                    );
+                    let guards: Guards<'_> = (0..EACH - KEPT).map(take_one).collect();
                     guards.iter().for_each(|guard| object_lies_on(guard, node));
                     assert_eq!(pool.stats().peak_objects, EACH as usize);
                     // The slab that was taken from last may not be used up; all else is where it was.
-                    let again = addresses(&guards);
                     assert!(pool.stats().slabs <= slabs + 1, "{} slabs after {slabs}", pool.stats().slabs);
-                    assert!(again.intersection(&taken).count() >= again.len() / 2, "others' memory was handed out");
-                    drop(guards);
+                    let others = addresses(&guards).difference(&taken).count();
+                    assert!(others <= 2 * (64 << 10) / 256, "{others} objects lie where none lay before");
+                    drop((guards, kept));
                     pool.trim();
                     assert_eq!((pool.stats().objects, pool.stats().reserved), (0, 0));
                 });
