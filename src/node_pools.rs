@@ -229,7 +229,7 @@ impl NodePools {
     /// its own; nothing has changed then.
     ///
     /// # Errors
-    /// As for [`deallocate`](Self::deallocate).
+    /// As for [`node_of`](Self::node_of).
     ///
     /// # Safety
     /// If it is a live block of these pools, it is the caller's, and what it has beyond the new size is not used any more.
@@ -242,7 +242,9 @@ impl NodePools {
     /// The node whose pool a live block is of.
     ///
     /// # Errors
-    /// As for [`deallocate`](Self::deallocate).
+    /// As for [`deallocate`](Self::deallocate), but that nothing is read where the pointer leads, as others may be giving
+    /// that memory back at the same moment: what is in use by this allocator's heap is [`NodePoolsError::NotHere`], whole
+    /// ranges of 32 MiB at a time.
     pub fn node_of(&self, block: NonNull<u8>) -> Result<NodeId, NodePoolsError> {
         self.look_up(block).map(|owned| id_of(owned.node))
     }
@@ -250,7 +252,7 @@ impl NodePools {
     /// Bytes of a live block that may be used: what was asked for, rounded up.
     ///
     /// # Errors
-    /// As for [`deallocate`](Self::deallocate).
+    /// As for [`node_of`](Self::node_of).
     pub fn usable_size(&self, block: NonNull<u8>) -> Result<usize, NodePoolsError> {
         self.look_up(block).map(|owned| owned.size)
     }
@@ -381,7 +383,7 @@ impl NodePools {
         {
             return Ok(());
         }
-        let Owned { node, pool, .. } = self.look_closer(block)?;
+        let Owned { node, pool, .. } = self.look_closer(block, misled)?;
         free_in(pool, address, |size| check(node, size)).map(|_| ())
     }
 
@@ -390,7 +392,8 @@ impl NodePools {
     fn look_up(&self, block: NonNull<u8>) -> Result<Owned<'_>, NodePoolsError> {
         match self.find(block.as_ptr().addr()) {
             Some(owned) => Ok(owned),
-            None => self.look_closer(block),
+            // Safe calls come here, with pointers to what another thread may be giving back.
+            None => self.look_closer(block, elsewhere),
         }
     }
 
@@ -403,9 +406,9 @@ impl NodePools {
         Some(Owned { node, pool, region, size })
     }
 
-    /// Looks for it wherever it may be; says what is wrong with a pointer to none.
+    /// Looks for it wherever it may be; `tell` says what is wrong with a pointer to none.
     #[cold]
-    fn look_closer(&self, block: NonNull<u8>) -> Result<Owned<'_>, NodePoolsError> {
+    fn look_closer(&self, block: NonNull<u8>, tell: Tell) -> Result<Owned<'_>, NodePoolsError> {
         let address = block.as_ptr().addr();
         let node = node_by_address(address);
         let (known, owned) = match node.and_then(|node| Some((node, self.made_pool(node)?))) {
@@ -414,18 +417,19 @@ impl NodePools {
         };
         match owned {
             Some(owned) => Ok(owned),
-            None => self.look_elsewhere(block, node, known),
+            None => self.look_elsewhere(block, node, known, tell),
         }
     }
 
-    /// Looks in the pools of all nodes but one, where it was not found; says what is wrong with a pointer that leads to
-    /// none.
+    /// Looks in the pools of all nodes but one, where it was not found; `tell` says what is wrong with a pointer that leads
+    /// to none.
     #[cold]
     fn look_elsewhere(
         &self,
         block: NonNull<u8>,
         but: Option<NodeIndex>,
         known: Known,
+        tell: Tell,
     ) -> Result<Owned<'_>, NodePoolsError> {
         let mut is_gone = known == Known::Gone;
         for (node, pool) in self.pools().filter(|(node, _)| Some(*node) != but) {
@@ -435,7 +439,7 @@ impl NodePools {
             }
             is_gone |= known == Known::Gone;
         }
-        Err(if is_gone { NodePoolsError::DoubleFree } else { whose(block) })
+        Err(if is_gone { NodePoolsError::DoubleFree } else { tell(block) })
     }
 }
 
@@ -513,15 +517,29 @@ fn give_back(mut pool: Held<'_>, region: usize) {
     drop(gone);
 }
 
-/// What is wrong with a pointer that leads to none of the pools' regions.
+/// Says what is wrong with a pointer that leads to none of the pools' regions.
+type Tell = fn(NonNull<u8>) -> NodePoolsError;
+
+/// The same, as well as can be told: [`Tell`] of calls that are to free the block.
 #[cold]
-fn whose(block: NonNull<u8>) -> NodePoolsError {
-    match place::look(block) {
+fn misled(block: NonNull<u8>) -> NodePoolsError {
+    told(block, place::look(block).err())
+}
+
+/// The same, without a look behind the pointer: [`Tell`] of calls that may be made for memory that others are giving back.
+#[cold]
+fn elsewhere(block: NonNull<u8>) -> NodePoolsError {
+    told(block, place::look_at_maps(block.as_ptr().addr()).err())
+}
+
+/// What is told of a pointer that the heap finds this wrong with, or nothing.
+fn told(block: NonNull<u8>, wrong: Option<FreeError>) -> NodePoolsError {
+    match wrong {
         // Free memory of the heap's: a region that went back long ago, if it was one.
-        Err(FreeError::DoubleFree) if zone::contains(block.as_ptr().addr()) => NodePoolsError::DoubleFree,
+        Some(FreeError::DoubleFree) if zone::contains(block.as_ptr().addr()) => NodePoolsError::DoubleFree,
         // Outside the zone others' memory may follow that of the heap closely, and look like it.
-        Err(FreeError::DoubleFree | FreeError::Foreign) => NodePoolsError::Foreign,
-        Ok(_) | Err(_) => NodePoolsError::NotHere,
+        Some(FreeError::DoubleFree | FreeError::Foreign) => NodePoolsError::Foreign,
+        Some(_) | None => NodePoolsError::NotHere,
     }
 }
 
