@@ -185,7 +185,8 @@ impl NodePools {
     /// signal handler on top of an operation on that pool.
     ///
     /// # Safety
-    /// If it is a live block of these pools, nobody uses it any more.
+    /// If it is a live block of these pools, nobody uses it any more. If it is none, no other thread gives the memory back
+    /// meanwhile that the pointer leads to: the heap's headers are read there, to tell what is wrong.
     pub unsafe fn deallocate(&self, block: NonNull<u8>) -> Result<(), NodePoolsError> {
         // SAFETY: the caller's promise.
         unsafe { self.take_back(block, |_, _| Ok(())) }

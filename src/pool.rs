@@ -213,6 +213,8 @@ impl<T> Pool<T> {
     ///
     /// # Safety
     /// Where the pointer is an object of this pool that is out, the caller owns it (no guard does), and nobody uses it any more.
+    /// Where it leads to no slab of this pool, no other thread gives the memory back meanwhile that it leads to: the heap's
+    /// headers are read there, to tell what is wrong.
     #[inline]
     pub unsafe fn deallocate(&self, object: NonNull<T>) -> Result<(), PoolError> {
         self.slabs.give_checked(object.cast(), &Self::GEOMETRY)
