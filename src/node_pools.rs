@@ -384,7 +384,7 @@ impl NodePools {
         {
             return Ok(());
         }
-        let Owned { node, pool, .. } = self.look_closer(block, misled)?;
+        let Owned { node, pool, .. } = self.look_closer(block, Look::Behind)?;
         free_in(pool, address, |size| check(node, size)).map(|_| ())
     }
 
@@ -394,7 +394,7 @@ impl NodePools {
         match self.find(block.as_ptr().addr()) {
             Some(owned) => Ok(owned),
             // Safe calls come here, with pointers to what another thread may be giving back.
-            None => self.look_closer(block, elsewhere),
+            None => self.look_closer(block, Look::AtMaps),
         }
     }
 
@@ -407,9 +407,9 @@ impl NodePools {
         Some(Owned { node, pool, region, size })
     }
 
-    /// Looks for it wherever it may be; `tell` says what is wrong with a pointer to none.
+    /// Looks for it wherever it may be; says what that look finds wrong with a pointer to none.
     #[cold]
-    fn look_closer(&self, block: NonNull<u8>, tell: Tell) -> Result<Owned<'_>, NodePoolsError> {
+    fn look_closer(&self, block: NonNull<u8>, look: Look) -> Result<Owned<'_>, NodePoolsError> {
         let address = block.as_ptr().addr();
         let node = node_by_address(address);
         let (known, owned) = match node.and_then(|node| Some((node, self.made_pool(node)?))) {
@@ -418,19 +418,19 @@ impl NodePools {
         };
         match owned {
             Some(owned) => Ok(owned),
-            None => self.look_elsewhere(block, node, known, tell),
+            None => self.look_elsewhere(block, node, known, look),
         }
     }
 
-    /// Looks in the pools of all nodes but one, where it was not found; `tell` says what is wrong with a pointer that leads
-    /// to none.
+    /// Looks in the pools of all nodes but one, where it was not found; says what that look finds wrong with a pointer that
+    /// leads to none.
     #[cold]
     fn look_elsewhere(
         &self,
         block: NonNull<u8>,
         but: Option<NodeIndex>,
         known: Known,
-        tell: Tell,
+        look: Look,
     ) -> Result<Owned<'_>, NodePoolsError> {
         let mut is_gone = known == Known::Gone;
         for (node, pool) in self.pools().filter(|(node, _)| Some(*node) != but) {
@@ -440,7 +440,7 @@ impl NodePools {
             }
             is_gone |= known == Known::Gone;
         }
-        Err(if is_gone { NodePoolsError::DoubleFree } else { tell(block) })
+        Err(if is_gone { NodePoolsError::DoubleFree } else { look.misled(block) })
     }
 }
 
@@ -518,19 +518,25 @@ fn give_back(mut pool: Held<'_>, region: usize) {
     drop(gone);
 }
 
-/// Says what is wrong with a pointer that leads to none of the pools' regions.
-type Tell = fn(NonNull<u8>) -> NodePoolsError;
-
-/// The same, as well as can be told: [`Tell`] of calls that are to free the block.
-#[cold]
-fn misled(block: NonNull<u8>) -> NodePoolsError {
-    told(block, place::look(block).err())
+/// How closely a pointer is looked at that leads to none of the pools' regions.
+#[derive(Clone, Copy)]
+enum Look {
+    /// As well as can be: by calls that are to free the block.
+    Behind,
+    /// Without reading anything behind it: by calls that may be made for memory that others are giving back.
+    AtMaps,
 }
 
-/// The same, without a look behind the pointer: [`Tell`] of calls that may be made for memory that others are giving back.
-#[cold]
-fn elsewhere(block: NonNull<u8>) -> NodePoolsError {
-    told(block, place::look_at_maps(block.as_ptr().addr()).err())
+impl Look {
+    /// What is wrong with it.
+    #[cold]
+    fn misled(self, block: NonNull<u8>) -> NodePoolsError {
+        let wrong = match self {
+            Look::Behind => place::look(block).err(),
+            Look::AtMaps => place::look_at_maps(block.as_ptr().addr()).err(),
+        };
+        told(block, wrong)
+    }
 }
 
 /// What is told of a pointer that the heap finds this wrong with, or nothing.

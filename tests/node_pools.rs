@@ -122,7 +122,7 @@ fn adjacent_blocks_freed_in_any_order_serve_one_request_of_their_joint_size_at_t
                 assert_eq!(all, blocks[0], "{order:?} of {sizes:?}");
                 region.give(all);
             });
-            assert_eq!(orders, (1..=count).product());
+            assert_eq!(orders, (1..=count).product::<usize>());
             region.give(after);
             region.give(before);
             assert_eq!(region.stats().largest_free, 64 * KIB);

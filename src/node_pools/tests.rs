@@ -43,7 +43,7 @@ fn a_block_whose_address_tells_no_node_is_found_in_whichever_pool_it_is_of() {
     let pools = NodePools::new();
     let block = pools.allocate(bytes(100)).unwrap();
     // As where the heap has no zone, and several nodes.
-    let owned = pools.look_elsewhere(block, None, Known::No, elsewhere).unwrap_or_else(|error| panic!("{error}"));
+    let owned = pools.look_elsewhere(block, None, Known::No, Look::AtMaps).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(owned.size, 112);
     drop(owned);
     let index = topology::machine().find(pools.node_of(block).unwrap());
