@@ -47,8 +47,8 @@ fn a_block_whose_address_tells_no_node_is_found_in_whichever_pool_it_is_of() {
     assert_eq!(owned.size, 112);
     drop(owned);
     let index = topology::machine().find(pools.node_of(block).unwrap());
-    assert_eq!(pools.look_elsewhere(block, index, Known::Gone, elsewhere).err(), Some(NodePoolsError::DoubleFree));
-    assert_eq!(pools.look_elsewhere(block, index, Known::No, elsewhere).err(), Some(NodePoolsError::NotHere));
+    assert_eq!(pools.look_elsewhere(block, index, Known::Gone, Look::AtMaps).err(), Some(NodePoolsError::DoubleFree));
+    assert_eq!(pools.look_elsewhere(block, index, Known::No, Look::AtMaps).err(), Some(NodePoolsError::NotHere));
 }
 
 #[test]
