@@ -133,8 +133,8 @@ pub(crate) fn look_at_maps(address: usize) -> Result<(), FreeError> {
 /// The run that a slot lies within, its start and how many slots it has; or why there is none.
 fn run_around(segment: SegmentPtr, slot: SlotIndex) -> Result<(usize, usize), FreeError> {
     let before = (1..=slot.get()).map(|back| slot.minus(back));
-    let first = before.map(|first| (first, segment.owner(first).decode()));
-    match { first }.find(|(_, owner)| !matches!(owner, Owner::RunInterior)) {
+    let mut owners = before.map(|first| (first, segment.owner(first).decode()));
+    match owners.find(|(_, owner)| !matches!(owner, Owner::RunInterior)) {
         Some((first, Owner::Run(slots))) if first.get() + slots > slot.get() => {
             Ok((segment.slot_start(first).as_ptr() as usize, slots))
         }

@@ -159,10 +159,16 @@ impl Blocks {
     /// The block that a granule is of, and whether it is a hole.
     #[inline]
     fn block_of(&self, granule: usize) -> Option<(usize, bool)> {
-        let line = self.line(granule / LINE);
-        match (line.blocks & u64::MAX >> (LINE - 1 - granule % LINE)).checked_ilog2() {
-            None => self.last_before(granule / LINE),
-            Some(last) => Some((granule / LINE * LINE + last as usize, line.holes & 1 << last != 0)),
+        let number = granule / LINE;
+        self.last_of(number, self.line(number), u64::MAX >> (LINE - 1 - granule % LINE))
+    }
+
+    /// The last block of those bits of a line, or else before it, and whether it is a hole.
+    #[inline]
+    fn last_of(&self, number: usize, line: Line, bits: u64) -> Option<(usize, bool)> {
+        match (line.blocks & bits).checked_ilog2() {
+            None => self.last_before(number),
+            Some(last) => Some((number * LINE + last as usize, line.holes & 1 << last != 0)),
         }
     }
 
@@ -327,11 +333,10 @@ impl Blocks {
     /// The hole that ends where the block begins, whose line is at hand.
     #[inline]
     fn hole_before(&self, line: Line, block: usize) -> Option<usize> {
-        let before = match (line.blocks & (bit(block) - 1)).checked_ilog2() {
-            None if block == 0 => None,
-            None => self.last_before(block / LINE),
-            Some(last) => Some((block / LINE * LINE + last as usize, line.holes & 1 << last != 0)),
-        };
+        if block == 0 {
+            return None;
+        }
+        let before = self.last_of(block / LINE, line, bit(block) - 1);
         before.filter(|(_, is_hole)| *is_hole).map(|(before, _)| before)
     }
 
