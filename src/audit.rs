@@ -3,13 +3,13 @@
 
 use core::fmt;
 
+use crate::address_map;
 use crate::arena::{Arena, Waiting};
 use crate::node::{self, Locked};
 use crate::os;
 use crate::segment::{FIRST_SLOT, Owner, SLOTS, SegmentPtr, SlotIndex};
 use crate::slab::{Block, Slab};
 use crate::topology::{self, NodeIndex};
-use crate::zone;
 
 /// What an audit counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ fn check(holds: bool, what: &'static str, address: usize) -> Result<(), AuditErr
 /// assert!(audit.live_blocks + audit.free_blocks >= audit.slabs || audit.slabs == 0);
 /// ```
 pub unsafe fn audit() -> Result<Audit, AuditError> {
-    let mut audit = Audit { granules: zone::used_granules(), ..Audit::default() };
+    let mut audit = Audit { granules: address_map::used_granules(), ..Audit::default() };
     let mut asker = Asker::default();
     let mut out = 0;
     for index in (0..node::pools()).map(NodeIndex::new) {
@@ -147,7 +147,7 @@ fn audit_pool(pool: &Locked, audit: &mut Audit, asker: &mut Asker) -> Result<usi
             }
         }
         check(free == segment.free_slots(), "the count of free slots is wrong", segment.address())?;
-        used += crate::segment::USABLE_SLOTS - free;
+        used += segment.taken_slots();
     }
     let (counted_used, counted_dirty) = pool.slot_counts();
     check(used == counted_used, "the pool's count of used slots has drifted", pool.node().get())?;

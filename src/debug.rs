@@ -27,6 +27,7 @@ mod stack;
 
 use core::ptr::NonNull;
 
+use crate::address_map;
 use crate::arena::{self, Arena, Handed};
 use crate::arith::MAX_SIZE;
 use crate::config::{self, Debug, Zero};
@@ -36,7 +37,6 @@ use crate::place::{self, Place};
 use crate::segment::{Owner, OwnerWord, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
 use crate::slab::{Block, Slab};
-use crate::zone;
 pub(crate) use quarantine::lock_for_fork;
 use record::Extent;
 pub(crate) use record::Watched;
@@ -120,7 +120,7 @@ fn own(watched: Watched, word: OwnerWord) {
 
 /// Whether a request can be watched at all.
 pub(crate) fn can_watch(align: usize) -> bool {
-    align < zone::GRANULE
+    align < address_map::GRANULE
 }
 
 /// Takes a watched block back, if nothing is wrong with it; a report ends the process if something is.
@@ -203,7 +203,7 @@ pub(crate) fn reallocate(
 /// Calls `visit` with every block that is watched now, in users' hands or freed lately, and how long the heap's block is.
 /// Others may allocate meanwhile.
 fn each_watched(mut visit: impl FnMut(Watched, usize)) {
-    zone::each_with_headers(|start| {
+    address_map::each_with_headers(|start| {
         // SAFETY: a range begins there, so headers stand there.
         let segment = unsafe { SegmentPtr::of(start) };
         if let Some(mapping) = place::mapping_at(start) {

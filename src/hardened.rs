@@ -20,8 +20,8 @@
 //!
 //! What it costs stands in `docs/benchmarks.md`.
 
+use crate::address_map::GRANULE;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use crate::zone::GRANULE;
 
 /// Whether the feature is on.
 pub(crate) const ON: bool = cfg!(feature = "hardened");

@@ -4,6 +4,7 @@ pub(crate) mod checked;
 
 use core::ptr::{self, NonNull};
 
+use crate::address_map::{self, GRANULE, Kind, Part};
 use crate::arena::enter::{self, Held, HeldPool, Refusal};
 use crate::arena::{self, emergency, tls};
 use crate::arith::MAX_SIZE;
@@ -18,7 +19,6 @@ use crate::segment::{Owner, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
 use crate::slab::{Block, Slab};
 use crate::topology::{self, NodeIndex};
-use crate::zone::{self, Outlier, Part};
 use checked::Claim;
 
 /// A block of at least `size` bytes aligned to `align`; null where there is no memory for it, or where the request can
@@ -163,11 +163,7 @@ pub(crate) fn allocate_on(node: NodeIndex, size: usize, align: usize, want_zero:
 /// The node that a live block's header names; `None` for one that lies where it is first touched or is spread over all
 /// nodes, for one served in an emergency, and for pointers that are not the allocator's.
 pub(crate) fn node_of(block: NonNull<u8>) -> Option<NodeIndex> {
-    let address = block.as_ptr() as usize;
-    if !zone::contains(address) && zone::classify_outlier(address) == Outlier::Foreign {
-        return None;
-    }
-    let node = match find(block, "node_of") {
+    let node = match place::look(block).ok()? {
         Place::Slab(slab) => slab.node(),
         Place::Run(segment, _) => segment.node(),
         Place::Mapping(mapping) => node_of_mapping(mapping)?,
@@ -184,7 +180,7 @@ fn node_of_mapping(mapping: Mapping) -> Option<NodeIndex> {
         Part::Node(node) => Some(node),
         // One node holds all there is.
         Part::Unbound if topology::machine().count() == 1 => Some(NodeIndex::FIRST),
-        Part::Unbound | Part::Spread => None,
+        Part::Unbound => None,
     }
 }
 
@@ -214,25 +210,21 @@ pub(crate) unsafe fn resize_in_place(block: NonNull<u8>, new_size: usize) -> boo
 /// The block is the caller's, and not used any more.
 #[inline(always)]
 pub(crate) unsafe fn free<C: Claim>(block: *mut u8, claim: C) {
-    if !zone::contains(block.expose_provenance()) {
-        return free_outside_zone(block, claim);
+    let address = block.expose_provenance();
+    if !address_map::has_headers(address) {
+        return free_without_headers(block, claim);
     }
-    // SAFETY: addresses in the zone are not null.
-    free_masked(unsafe { NonNull::new_unchecked(block) }, claim);
-}
-
-/// Takes back a block whose header masking finds.
-#[inline(always)]
-fn free_masked<C: Claim>(block: NonNull<u8>, claim: C) {
-    let address = block.as_ptr() as usize;
-    // SAFETY: in the zone, or in the first granule of an outlier.
+    // SAFETY: nothing of the allocator's lies at null.
+    let block = unsafe { NonNull::new_unchecked(block) };
+    // SAFETY: headers stand where masking leads.
     let segment = unsafe { SegmentPtr::of(address) };
-    let slot = SlotIndex::of(address);
+    let slot = SlotIndex::of_once(address);
     let word = segment.owner(slot);
     if !word.is(tls::get().address()) {
         return free_elsewhere(block, segment, slot, claim);
     }
-    let slab = Slab::of_first_slot(segment, address);
+    // A plain word is that of the slab's first slot.
+    let slab = Slab::at(segment, slot);
     // SAFETY: the caller of `free` has given the block up.
     let block = unsafe { Block::at(block) };
     if hardened::ON && block.looks_free() {
@@ -246,14 +238,15 @@ fn free_masked<C: Claim>(block: NonNull<u8>, claim: C) {
 #[cold]
 #[inline(never)]
 #[allow(improper_ctypes_definitions, reason = "a claim of nothing is no argument")]
-extern "C" fn free_outside_zone<C: Claim>(block: *mut u8, claim: C) {
+extern "C" fn free_without_headers<C: Claim>(block: *mut u8, _: C) {
     let Some(block) = NonNull::new(block) else { return };
     let address = block.as_ptr() as usize;
-    match zone::classify_outlier(address) {
-        Outlier::Masked => free_masked(block, claim),
-        // SAFETY: the zone says that a far-aligned block begins there.
-        Outlier::FarAligned => arena::large::free_mapping(unsafe { Mapping::of_far_aligned(address) }),
-        Outlier::Foreign => checked::free_foreign(block),
+    match address_map::kind(address) {
+        Kind::FarAligned if address.is_multiple_of(GRANULE) => {
+            // SAFETY: the map says that a far-aligned block begins there.
+            arena::large::free_mapping(unsafe { Mapping::of_far_aligned(address) });
+        }
+        _ => checked::free_foreign(block),
     }
 }
 
@@ -273,7 +266,7 @@ extern "C" fn free_elsewhere<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, 
 /// checked mode.
 fn suspect_unchecked(segment: SegmentPtr, slot: SlotIndex, block: NonNull<u8>) {
     let word = segment.owner_if_any(slot);
-    if word.unchecked_arena_address().is_some() && zone::has_headers(segment.address()) {
+    if word.unchecked_arena_address().is_some() {
         arena::suspect_free_block(segment, slot, word, block);
     }
 }
@@ -284,11 +277,8 @@ fn suspect_unchecked(segment: SegmentPtr, slot: SlotIndex, block: NonNull<u8>) {
 extern "C" fn free_by_owner<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, claim: C) {
     let word = segment.owner_if_any(slot);
     match word.unchecked_arena_address() {
-        // No word stands where masking a pointer into the middle of a mapping leads.
-        Some(owner) if zone::has_headers(segment.address()) => {
-            arena::free_to_arena(segment, slot, word, owner, block);
-        }
-        _ => free_specially(block, segment, slot, claim),
+        Some(owner) => arena::free_to_arena(segment, slot, word, owner, block),
+        None => free_specially(block, segment, slot, claim),
     }
 }
 
@@ -299,9 +289,6 @@ extern "C" fn free_by_owner<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, s
 extern "C" fn free_specially<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, slot: SlotIndex, claim: C) {
     let address = block.as_ptr() as usize;
     let fail = |error| misuse::fatal("free", address, error);
-    if !zone::has_headers(address) {
-        checked::free_foreign(block);
-    }
     let word = segment.owner_if_any(slot);
     match word.decode() {
         Owner::Run(slots) => {
@@ -397,7 +384,7 @@ pub(crate) unsafe fn reallocate<C: Claim>(
                 && !mapping.is_far_aligned()
                 // What grows there from an emergency is to be watched from now on.
                 && !crate::debug::is_on()
-                && align < zone::GRANULE
+                && align < GRANULE
                 && let Some(moved) = arena::large::move_mapping(&mapping, new_size, align)
             {
                 // SAFETY: the contents have moved; the old block is not used any more.
@@ -451,7 +438,7 @@ pub(crate) fn trim() -> bool {
         }
         if let Some(pool) = HeldPool::from(|| pool.try_lock_started()) {
             arena::give_up_unused_of_idle(&pool);
-            any |= pool.purge_all();
+            any |= pool.trim();
             pool.patrol_all();
         }
     }

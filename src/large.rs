@@ -2,46 +2,44 @@
 //!
 //! A mapping looks like a segment from afar: the owner word of its block stands where masking the block's address leads,
 //! one page after the first 64 KiB, and the rest of that page holds the mapping's header. The block begins with the next
-//! page or where its alignment wants it, always within the first granule. Only a block aligned to a granule or more
-//! cannot be served so; its header stands in the page before it, and the zone's bitmap of outliers tells.
+//! page or where its alignment wants it, always within the first granule. What lies before that page is not mapped. Only a
+//! block aligned to a granule or more cannot be found so: its header stands in the page before it, and the address map
+//! tells.
 
 use core::cell::Cell;
 use core::ptr::NonNull;
 
+use crate::address_map::{self, GRANULE, Part, Range};
 use crate::arith::{align_up, sum};
 use crate::hardened;
 use crate::os::{self, Moved};
 use crate::segment::{HEADER_WORD, OWNERS, OwnerWord, SegmentPtr, SlotIndex};
 use crate::topology::NodeIndex;
-use crate::zone::{self, GRANULE, Part, Range};
 
 /// Where the header stands in the page of owner words: over words that serve none.
-const HEADER: usize = OWNERS + HEADER_WORD * size_of::<usize>();
-const _: () = assert!(HEADER + size_of::<MappingHeader>() <= OWNERS + 4096);
+const HEADER: usize = HEADER_WORD * size_of::<usize>();
+const _: () = assert!(HEADER + size_of::<MappingHeader>() <= 4096);
 
 /// A mapping's header. Written by whoever holds the mapping: its user's thread inside `realloc` or `free`, or, while it
 /// is kept for reuse, the holder of the node's lock.
 struct MappingHeader {
-    /// What was reserved.
-    start: Cell<NonNull<u8>>,
-    reserved: Cell<usize>,
-    placement: Cell<Placement>,
+    /// Bytes that are mapped from the header's page on.
+    mapped: Cell<usize>,
+    is_far_aligned: Cell<bool>,
     block: Cell<NonNull<u8>>,
     /// Bytes that the user may write.
     length: Cell<usize>,
     /// The pool it is counted in; none for emergencies.
     node: Cell<Option<NodeIndex>>,
-    /// Where its pages are to lie: as those of that part of the zone.
+    /// What binds its pages.
     part: Cell<Part>,
     kept_at: Cell<u64>,
     next_kept: Cell<Option<Mapping>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Placement {
-    Zone,
-    Outlier,
-    FarAligned,
+/// Bytes behind the block that nobody may touch.
+fn guard() -> usize {
+    if hardened::ON { os::page_size() } else { 0 }
 }
 
 /// A mapping: a pointer to its header.
@@ -50,91 +48,51 @@ enum Placement {
 pub(crate) struct Mapping(NonNull<MappingHeader>);
 
 impl Mapping {
-    /// Maps a block of `size` bytes, zeroed, aligned to `align`, from that part of the zone, and counted in that pool.
-    /// Without a pool it is a mapping for emergencies, outside the zone, made without any lock.
-    pub(crate) fn map(size: usize, align: usize, part: Part, nodes: usize, node: Option<NodeIndex>) -> Option<Self> {
+    /// Maps a block of `size` bytes, zeroed, aligned to `align`, not yet bound to any node; of that part, and counted in that
+    /// pool, or in none. Takes no lock.
+    pub(crate) fn map(size: usize, align: usize, part: Part, node: Option<NodeIndex>) -> Option<Self> {
         let page = os::page_size();
         let length = align_up(size.max(1), page)?;
-        if align >= GRANULE {
-            return Self::map_far_aligned(length, align, part, node);
-        }
-        // The block begins after the page of the header, or at its alignment.
-        let offset = align_up(OWNERS + page, align)?;
-        // Hardened, an inaccessible page follows.
-        let total = sum([offset, length, if hardened::ON { page } else { 0 }])?;
-        let range = match node {
-            Some(_) => zone::allocate(part, nodes, total)?,
-            None => zone::allocate_outlier(total)?,
+        let is_far_aligned = align >= GRANULE;
+        // From the header's page.
+        let to_block = if is_far_aligned { page } else { align_up(OWNERS + page, align)? - OWNERS };
+        let mapped = sum([to_block, length, guard()])?;
+        let range = match is_far_aligned {
+            true => address_map::map_far_aligned(part, page, mapped, align)?,
+            false => address_map::map(part, OWNERS, mapped)?,
         };
-        // SAFETY: the offsets lie within the range.
-        let (metadata, block) = unsafe { (range.start.add(OWNERS), range.start.add(offset)) };
+        let start = range.start;
+        // SAFETY: both lie within what was mapped.
+        let (block, header) = unsafe { (start.add(to_block), start.add(if is_far_aligned { 0 } else { HEADER })) };
         if hardened::ON {
-            // What was accessible to a mapping before.
-            // SAFETY: the range was just reserved, and nobody uses it.
-            unsafe { os::forbid(range.start, range.size) };
+            // SAFETY: the last page of what was just mapped.
+            unsafe { os::forbid(block.add(length), guard()) };
         }
-        // Whole, so that the mappings of neighbours are one to the kernel, which allows a process 65,530 of them
-        // (vm.max_map_count); where it counts what it promises, or has not that much, just what is needed.
-        // SAFETY: the range was just reserved, and the parts lie within it.
-        let committed = unsafe {
-            !hardened::ON && !os::promises_are_counted() && os::commit(range.start, range.size)
-                || os::commit(metadata, page) && os::commit(block, length)
-        };
-        if !committed {
-            // SAFETY: nobody was given the range.
-            unsafe { zone::free(range) };
-            return None;
+        let mapping = Mapping(header.cast());
+        // SAFETY: the header's place is mapped, aligned to a page's eighths at least, and nobody reads it yet.
+        unsafe {
+            mapping.0.write(MappingHeader {
+                mapped: Cell::new(mapped),
+                is_far_aligned: Cell::new(is_far_aligned),
+                block: Cell::new(block),
+                length: Cell::new(length),
+                node: Cell::new(node),
+                part: Cell::new(part),
+                kept_at: Cell::new(0),
+                next_kept: Cell::new(None),
+            });
         }
-        zone::show_headers(&range);
-        // SAFETY: the header lies in the page just committed.
-        let mapping = Mapping(unsafe { range.start.add(HEADER) }.cast());
-        let placement = if range.outlier { Placement::Outlier } else { Placement::Zone };
-        mapping.begin(MappingHeader {
-            start: Cell::new(range.start),
-            reserved: Cell::new(range.size),
-            placement: Cell::new(placement),
-            block: Cell::new(block),
-            length: Cell::new(length),
-            node: Cell::new(node),
-            part: Cell::new(part),
-            kept_at: Cell::new(0),
-            next_kept: Cell::new(None),
-        });
-        // SAFETY: the range begins with the page of words that was committed above.
-        unsafe { SegmentPtr::of(range.start.as_ptr() as usize) }.set_owner(SlotIndex::FIRST, OwnerWord::OF_MAPPING);
-        mapping.set_owner(OwnerWord::MAPPING);
+        block.as_ptr().expose_provenance();
+        if is_far_aligned {
+            range.show_far_aligned();
+        } else {
+            // SAFETY: the granule's owner words are mapped.
+            let words = unsafe { SegmentPtr::of(start.as_ptr().expose_provenance()) };
+            words.set_owner(SlotIndex::FIRST, OwnerWord::OF_MAPPING);
+            mapping.set_owner(OwnerWord::MAPPING);
+            range.show_headers();
+        }
         Some(mapping)
-    }
-
-    fn map_far_aligned(length: usize, align: usize, part: Part, node: Option<NodeIndex>) -> Option<Self> {
-        let page = os::page_size();
-        let (start, reserved, block) = zone::allocate_far_aligned(length, align, page)?;
-        // SAFETY: at least `align`, so at least a page, is reserved before the block.
-        let metadata = unsafe { block.sub(page) };
-        // SAFETY: just reserved, from the page before the block to its end.
-        if !unsafe { os::commit(metadata, page + length) } {
-            // SAFETY: nobody was given it.
-            unsafe { zone::free_far_aligned(start, reserved, block) };
-            return None;
-        }
-        let mapping = Mapping(metadata.cast());
-        mapping.begin(MappingHeader {
-            start: Cell::new(start),
-            reserved: Cell::new(reserved),
-            placement: Cell::new(Placement::FarAligned),
-            block: Cell::new(block),
-            length: Cell::new(length),
-            node: Cell::new(node),
-            part: Cell::new(part),
-            kept_at: Cell::new(0),
-            next_kept: Cell::new(None),
-        });
-        Some(mapping)
-    }
-
-    fn begin(self, header: MappingHeader) {
-        // SAFETY: the header's place is committed, aligned to a page's eighths at least, and nobody reads it yet.
-        unsafe { self.0.write(header) };
     }
 
     /// The mapping in whose first granule the address lies.
@@ -144,7 +102,7 @@ impl Mapping {
     pub(crate) unsafe fn of(address: usize) -> Self {
         // SAFETY: the owner word stands in the same page as the header.
         let segment = unsafe { SegmentPtr::of(address) };
-        let header = core::ptr::with_exposed_provenance_mut(segment.address() + HEADER);
+        let header = core::ptr::with_exposed_provenance_mut(segment.address() + OWNERS + HEADER);
         // SAFETY: never null.
         Mapping(unsafe { NonNull::new_unchecked(header) })
     }
@@ -152,7 +110,7 @@ impl Mapping {
     /// The mapping whose far-aligned block that is.
     ///
     /// # Safety
-    /// The zone says that a far-aligned block begins there.
+    /// The address map says that a far-aligned block begins there.
     pub(crate) unsafe fn of_far_aligned(block: usize) -> Self {
         let header = core::ptr::with_exposed_provenance_mut(block - os::page_size());
         // SAFETY: never null, since the block is a granule from 0 at least.
@@ -160,8 +118,15 @@ impl Mapping {
     }
 
     fn header(&self) -> &MappingHeader {
-        // SAFETY: written by `begin`, and there until `unmap`.
+        // SAFETY: written by `map`, and there until `unmap`.
         unsafe { self.0.as_ref() }
+    }
+
+    /// Where what is mapped begins: with the header's page.
+    fn start(&self) -> NonNull<u8> {
+        let back = if self.is_far_aligned() { 0 } else { HEADER };
+        // SAFETY: within the header's page.
+        unsafe { self.0.cast::<u8>().sub(back) }
     }
 
     /// The block's first byte.
@@ -179,19 +144,14 @@ impl Mapping {
         self.header().node.get()
     }
 
-    /// Where its pages are to lie.
+    /// What binds its pages.
     pub(crate) fn part(&self) -> Part {
         self.header().part.get()
     }
 
-    /// The block's pages, where they lie outside the zone, so that no part of it binds them: a start and a size.
-    pub(crate) fn outside_zone(&self) -> Option<(NonNull<u8>, usize)> {
-        (self.header().placement.get() != Placement::Zone).then(|| (self.block(), self.length()))
-    }
-
-    /// Whether the block is aligned so far that the zone must be asked for it.
+    /// Whether the block is aligned so far that the address map must be asked for it.
     pub(crate) fn is_far_aligned(&self) -> bool {
-        self.header().placement.get() == Placement::FarAligned
+        self.header().is_far_aligned.get()
     }
 
     fn set_owner(&self, owner: OwnerWord) {
@@ -221,45 +181,44 @@ impl Mapping {
         self.header().next_kept.set(next);
     }
 
-    /// Makes the block at least `size` bytes long without moving it. False where the addresses after it are taken or the
-    /// kernel refuses; nothing has changed then.
+    /// Bytes from the header's page to the end of a block of `length` bytes, and of what stands behind it.
+    fn bytes_for(&self, length: usize) -> Option<usize> {
+        sum([self.block().addr().get() - self.start().addr().get(), length, guard()])
+    }
+
+    /// Makes the block at least `size` bytes long without moving it; what is added reads as zero. False where the addresses
+    /// after it are taken or the kernel refuses; nothing has changed then.
     pub(crate) fn grow(&self, size: usize) -> bool {
         let header = self.header();
         let Some(length) = align_up(size, os::page_size()) else { return false };
-        let old = header.length.get();
-        if length <= old {
+        if length <= header.length.get() {
             return true;
         }
-        let before = self.block().as_ptr() as usize - header.start.get().as_ptr() as usize;
-        let behind = if hardened::ON { os::page_size() } else { 0 };
-        let Some(end) = sum([before, length, behind]) else { return false };
-        let reserved = header.reserved.get();
-        if end > reserved {
-            let Some(wanted) = align_up(end, GRANULE) else { return false };
-            if header.placement.get() != Placement::Zone || !zone::extend(&self.range(), wanted - reserved) {
-                return false;
-            }
-            if hardened::ON {
-                // What was accessible to a mapping before, as in `map`.
-                // SAFETY: the range has just grown by that, and nobody uses it.
-                unsafe { os::forbid(header.start.get().add(reserved), wanted - reserved) };
-            }
-            header.reserved.set(wanted);
-        }
-        // SAFETY: from the block's end to its new one lies within what is reserved for this mapping.
-        let grown = unsafe { os::commit(self.block().add(old), length - old) };
+        let mapped = header.mapped.get();
+        let Some(wanted) = self.bytes_for(length) else { return false };
+        // Where the end was given back without its addresses it is still there.
+        // SAFETY: the range is this mapping's.
+        let grown = wanted <= mapped || !hardened::ON && unsafe { self.range().extend(wanted) };
         if grown {
+            header.mapped.set(wanted.max(mapped));
             header.length.set(length);
         }
         grown
     }
 
-    /// Gives the pages after the first `size` bytes back to the kernel.
+    /// Gives the pages after the first `size` bytes back to the kernel, if it takes them.
     pub(crate) fn shrink(&self, size: usize) {
         let header = self.header();
         let old = header.length.get();
         let Some(length) = align_up(size.max(1), os::page_size()).filter(|length| *length < old) else { return };
-        // SAFETY: the tail is the mapping's, and its user has given it up.
+        let Some(wanted) = self.bytes_for(length) else { return };
+        // SAFETY: the end is the mapping's, and its user has given it up.
+        if !hardened::ON && unsafe { self.range().shorten(wanted) } {
+            header.mapped.set(wanted);
+            header.length.set(length);
+            return;
+        }
+        // SAFETY: likewise.
         if unsafe { os::purge(self.block().add(length), old - length) } {
             header.length.set(length);
         }
@@ -273,17 +232,24 @@ impl Mapping {
             return Moved::No;
         }
         debug_assert!(size <= self.length() && size <= other.length());
-        // SAFETY: both ranges are whole pages of committed mappings, which the caller holds.
+        // SAFETY: both ranges are whole pages of mappings which the caller holds.
         unsafe { os::move_pages(other.block(), size, self.block()) }
     }
 
-    fn range(&self) -> Range {
-        let header = self.header();
-        Range {
-            start: header.start.get(),
-            size: header.reserved.get(),
-            outlier: header.placement.get() == Placement::Outlier,
-        }
+    /// All its pages, from the header's on.
+    pub(crate) fn range(&self) -> Range {
+        let front = if self.is_far_aligned() { os::page_size() } else { 0 };
+        Range { part: self.part(), start: self.start(), size: self.header().mapped.get(), front }
+    }
+
+    /// As [`unmap`](Self::unmap), but for the block's first `lost` bytes, whose addresses may be another's by now.
+    ///
+    /// # Safety
+    /// Nobody was given the block.
+    pub(crate) unsafe fn unmap_around(self, lost: usize) {
+        let before = self.block().addr().get() - self.start().addr().get();
+        // SAFETY: the caller's promise.
+        unsafe { self.range().unmap_around(before..before + lost) };
     }
 
     /// Gives it all back to the kernel.
@@ -291,15 +257,7 @@ impl Mapping {
     /// # Safety
     /// Nobody uses the block any more, and the mapping is on no list.
     pub(crate) unsafe fn unmap(self) {
-        let header = self.header();
-        match header.placement.get() {
-            Placement::FarAligned => {
-                let (start, reserved, block) = (header.start.get(), header.reserved.get(), header.block.get());
-                // SAFETY: the caller's promise.
-                unsafe { zone::free_far_aligned(start, reserved, block) };
-            }
-            // SAFETY: the caller's promise.
-            Placement::Zone | Placement::Outlier => unsafe { zone::free(self.range()) },
-        }
+        // SAFETY: the caller's promise.
+        unsafe { self.range().unmap() };
     }
 }

@@ -32,11 +32,13 @@
 //! | thread | `arena` |
 //! | node | `node` |
 //! | memory | `slab`, `segment`, `large`, `misuse` |
-//! | ground | `zone`, `size_class`, `topology`, `config`, `hardened` |
+//! | ground | `address_map`, `size_class`, `topology`, `config`, `hardened` |
 //! | bedrock | `os`, `sync`, `timer`, `message`, `arith` |
 
 mod sync;
 
+#[cfg(not(loom))]
+mod address_map;
 #[cfg(all(not(loom), feature = "allocator-api2"))]
 mod allocators;
 #[cfg(not(loom))]
@@ -112,8 +114,6 @@ mod stats;
 mod timer;
 #[cfg(not(loom))]
 mod topology;
-#[cfg(not(loom))]
-mod zone;
 
 #[cfg(not(loom))]
 pub use crate::arena::ArenaId;

@@ -6,13 +6,14 @@
 
 use core::fmt;
 
+use crate::address_map;
 use crate::large::Mapping;
 use crate::message::{Bytes, Line};
+use crate::node;
 use crate::os;
 use crate::segment::{Owner, SegmentPtr, SlotIndex};
 use crate::slab::{Block, Slab};
 use crate::topology::{self, NodeIndex};
-use crate::{node, zone};
 
 /// Why a pointer cannot be freed; given by [`try_free`](crate::try_free) and [`try_dealloc`](crate::try_dealloc).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,7 +158,7 @@ pub(crate) fn fatal(what: &str, address: usize, error: FreeError) -> ! {
 
 /// Adds the size class and the node that the headers name which an address leads to, if it leads to some.
 pub(crate) fn about(line: Line, address: usize) -> Line {
-    if !zone::has_headers(address) {
+    if !address_map::has_headers(address) {
         return line;
     }
     // SAFETY: headers stand there, since a range begins with what masking leads to.
@@ -178,9 +179,9 @@ pub(crate) fn about(line: Line, address: usize) -> Line {
             // SAFETY: the owner word says so.
             let mapping = unsafe { Mapping::of(address) };
             let line = line.text("; mapping of ").size(mapping.length());
-            // Where its pages are touched first decides, if no part of the zone does.
+            // Where its pages are touched first decides, if nothing binds them.
             match (mapping.part(), mapping.node()) {
-                (zone::Part::Unbound, _) | (_, None) => line,
+                (address_map::Part::Unbound, _) | (_, None) => line,
                 (_, Some(node)) => name_node(line, node),
             }
         }

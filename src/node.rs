@@ -14,6 +14,7 @@ use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
+use crate::address_map::{Part, Range};
 use crate::arena::idle::Shelf;
 use crate::config::{self, Large, Policy};
 use crate::large::Mapping;
@@ -23,7 +24,6 @@ use crate::sync::lock::{Guard, Lock};
 use crate::sync::{AtomicU32, Ordering};
 use crate::timer::Timer;
 use crate::topology::{self, INDICES, NodeIndex};
-use crate::zone::{self, Part};
 
 pub(crate) use slots::Slots;
 
@@ -45,6 +45,8 @@ struct Inner {
     /// Those with a free slot: those that were full before first, new ones last.
     with_room: Cell<Option<SegmentPtr>>,
     last_with_room: Cell<Option<SegmentPtr>>,
+    /// Slots of all segments that are mapped, headers included.
+    mapped_slots: Cell<usize>,
     /// Slots held by slabs and runs.
     used_slots: Cell<usize>,
     /// Free slots that hold old data.
@@ -237,12 +239,12 @@ pub(crate) fn check_policy() {
     }
 }
 
-/// The part of the zone that the segments of a pool come from.
+/// What binds the segments of a pool.
 pub(crate) fn part_of(home: NodeIndex) -> Part {
-    if home == spread() { Part::Spread } else { Part::Node(home) }
+    Part::Node(home)
 }
 
-/// The part of the zone that a large mapping of that home comes from.
+/// What binds a large mapping of that home.
 pub(crate) fn part_for_large(home: NodeIndex) -> Part {
     if topology::machine().count() == 1 {
         return Part::Unbound;
@@ -250,7 +252,7 @@ pub(crate) fn part_for_large(home: NodeIndex) -> Part {
     let config = config::current();
     match (config.large, config.policy) {
         (Some(Large::FirstTouch), _) | (None, Policy::Local) => Part::Unbound,
-        (Some(Large::Interleave), _) => Part::Spread,
+        (Some(Large::Interleave), _) => Part::Node(spread()),
         (Some(Large::Local), _) | (None, _) => part_of(home),
     }
 }
@@ -264,7 +266,7 @@ pub(crate) fn settle(part: Part, start: NonNull<u8>, size: usize) -> bool {
         return false;
     }
     let wanted = match part {
-        Part::Spread => return false,
+        Part::Node(node) if node == spread() => return false,
         Part::Node(node) => machine.id(node),
         Part::Unbound => machine.id(here()),
     };
@@ -272,23 +274,15 @@ pub(crate) fn settle(part: Part, start: NonNull<u8>, size: usize) -> bool {
     patrol::settle(start, size, wanted, || part != Part::Unbound || os::places_by_first_touch())
 }
 
-/// Sees to it that what comes from that part of the zone lies where it is to: a part is bound once, with its pool's first
-/// use. What lies outside the zone is bound by itself: `outside`, a start and a size.
-pub(crate) fn bind_part(part: Part, outside: Option<(NonNull<u8>, usize)>) {
-    let node = match part {
-        Part::Node(node) => node,
-        Part::Spread => spread(),
-        Part::Unbound => return,
-    };
-    match outside {
-        Some((start, size)) => bind(node, start, size),
-        None if !pool(node).is_mine() => drop(pool(node).lock()),
-        None => {}
+/// Binds memory that was just mapped as its part says.
+pub(crate) fn bind_range(range: &Range) {
+    if let Part::Node(node) = range.part {
+        bind(node, range.start, range.size);
     }
 }
 
-/// Binds a part of the zone, or an outlier, to its node, as the policy says. On a machine with one node there is
-/// nothing to bind. A refusal is said once, and the kernel's own placement (first touch) serves from then on.
+/// Binds memory that was just mapped to its node, as the policy says. On a machine with one node there is nothing to bind.
+/// A refusal is said once, and the kernel's own placement (first touch) serves from then on.
 fn bind(node: NodeIndex, start: NonNull<u8>, size: usize) {
     let machine = topology::machine();
     if machine.count() == 1 || size == 0 || shortfalls::binding_refused() {
@@ -299,7 +293,7 @@ fn bind(node: NodeIndex, start: NonNull<u8>, size: usize) {
     } else {
         (if is_strict() { Binding::Strict } else { Binding::Preferred }, mask_of(node))
     };
-    // SAFETY: the range was reserved for this pool and nothing of it was handed out.
+    // SAFETY: the range was mapped for this pool, and nothing of it was handed out.
     if let Err(error) = unsafe { os::bind(start, size, binding, &mask) } {
         shortfalls::note_binding(error);
     }
@@ -319,6 +313,7 @@ impl Pool {
                 segments: Cell::new(None),
                 with_room: Cell::new(None),
                 last_with_room: Cell::new(None),
+                mapped_slots: Cell::new(0),
                 used_slots: Cell::new(0),
                 dirty_slots: Cell::new(0),
                 ageing: Timer::new(),
@@ -363,10 +358,10 @@ impl Pool {
         locked.inner().started.get().then_some(locked)
     }
 
-    /// Whether the calling thread must not wait for the pool, since it comes in on top of itself, as a signal handler: it
-    /// holds the pool, or the zone, which others wait for while they hold a pool.
+    /// Whether the calling thread must not wait for the pool, since it comes in on top of itself, as a signal handler, and
+    /// holds it.
     pub(crate) fn is_mine(&self) -> bool {
-        self.lock.is_mine() || zone::is_mine()
+        self.lock.is_mine()
     }
 
     /// The pool's lock, for `fork`.
@@ -400,13 +395,10 @@ impl Locked {
         self.pool.node()
     }
 
-    /// The pool's first use: binds its part of the zone and obtains what it is to hold from the start.
+    /// The pool's first use: obtains what it is to hold from the start.
     fn start(&self) {
         self.inner().started.set(true);
         let node = self.node();
-        let nodes = topology::machine().count();
-        let (start, size) = zone::part_range(part_of(node), nodes);
-        bind(node, start, size);
         // The spread pool serves large blocks too, and then holds no slots.
         if node != spread() || config::current().policy == Policy::Interleave {
             self.obtain(config::current().pool_size);

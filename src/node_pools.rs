@@ -5,8 +5,7 @@
 //! - `blocks`: how a region is cut, kept apart from the blocks; `bits`, `maxima` and `late` are what it is made of
 //! - `gone`: what went back lately, to tell what was freed already
 //!
-//! Which node's pool a pointer is to be looked for in is told by its address, in so far as it lies in a node's part of the
-//! zone. Nothing is ever read behind a pointer that no region is known for, but by `place`, to tell foreign ones.
+//! Which node's pool a pointer is to be looked for in is told by the address map, where it is bound to a node. Nothing is ever read behind a pointer that no region is known for, but by `place`, to tell foreign ones.
 
 #[cfg(feature = "allocator-api2")]
 mod allocator;
@@ -36,7 +35,7 @@ use crate::placement::{self, NodeError};
 use crate::source::Source;
 use crate::sync::first::First;
 use crate::topology::{self, NodeId, NodeIndex};
-use crate::{node, place, process, zone};
+use crate::{address_map, node, place, process};
 use array::Array;
 use node_pool::{Freed, Held, Known, NodePool, Request};
 use region::{Misled, block_size};
@@ -394,7 +393,7 @@ impl NodePools {
         match self.find(block.as_ptr().addr()) {
             Some(owned) => Ok(owned),
             // Safe calls come here, with pointers to what another thread may be giving back.
-            None => self.look_closer(block, Look::AtMaps),
+            None => self.look_closer(block, Look::AtMap),
         }
     }
 
@@ -524,7 +523,7 @@ enum Look {
     /// As well as can be: by calls that are to free the block.
     Behind,
     /// Without reading anything behind it: by calls that may be made for memory that others are giving back.
-    AtMaps,
+    AtMap,
 }
 
 impl Look {
@@ -533,19 +532,18 @@ impl Look {
     fn misled(self, block: NonNull<u8>) -> NodePoolsError {
         let wrong = match self {
             Look::Behind => place::look(block).err(),
-            Look::AtMaps => place::look_at_maps(block.as_ptr().addr()).err(),
+            Look::AtMap => place::look_at_map(block.as_ptr().addr()).err(),
         };
-        told(block, wrong)
+        told(wrong)
     }
 }
 
 /// What is told of a pointer that the heap finds this wrong with, or nothing.
-fn told(block: NonNull<u8>, wrong: Option<FreeError>) -> NodePoolsError {
+fn told(wrong: Option<FreeError>) -> NodePoolsError {
     match wrong {
         // Free memory of the heap's: a region that went back long ago, if it was one.
-        Some(FreeError::DoubleFree) if zone::contains(block.as_ptr().addr()) => NodePoolsError::DoubleFree,
-        // Outside the zone others' memory may follow that of the heap closely, and look like it.
-        Some(FreeError::DoubleFree | FreeError::Foreign) => NodePoolsError::Foreign,
+        Some(FreeError::DoubleFree) => NodePoolsError::DoubleFree,
+        Some(FreeError::Foreign) => NodePoolsError::Foreign,
         Some(_) | None => NodePoolsError::NotHere,
     }
 }
@@ -555,7 +553,7 @@ fn told(block: NonNull<u8>, wrong: Option<FreeError>) -> NodePoolsError {
 fn node_by_address(address: usize) -> Option<NodeIndex> {
     match topology::machine().count() {
         1 => Some(NodeIndex::FIRST),
-        nodes => zone::node_of(address, nodes),
+        nodes => address_map::node_of(address).filter(|node| node.get() < nodes),
     }
 }
 

@@ -11,24 +11,21 @@
 //!
 //! | call | when refused | what the user sees |
 //! |---|---|---|
-//! | `mmap` of the zone | half as much is asked for, to 1 GiB; then ranges are reserved singly | slower frees |
-//! | `mmap` of other addresses | what waits at hand is given up, then another node is asked | null, `ENOMEM` |
-//! | `munmap` | contents are dropped; asked again at reservations and trims (for 128 ranges) | addresses held |
-//! | `mprotect` to make usable | of a mapping just what is needed is tried; then as `mmap` | null, `ENOMEM` |
-//! | `mprotect` to close | the range stays accessible, as zeros | nothing |
+//! | `mmap` | less is tried, what waits is given back, what is at hand is given up, another node is asked | null, `ENOMEM` |
+//! | `mmap` of a segment's next part | the segment stays as long as it is | nothing |
+//! | `munmap` | contents are dropped; asked again at later calls of `mmap` and at trims (for 128 ranges) | addresses held |
+//! | `munmap`, a block's end | contents are dropped; if that is refused too, the block keeps it | more is resident |
+//! | `mprotect` to close (hardened) | the range stays accessible, as zeros | nothing |
 //! | `MADV_DONTNEED`, slots | they stay dirty: cleared where zeros are wanted, purged later | more is resident |
-//! | `MADV_DONTNEED`, granules | `mmap` in their place; else kept apart, and tried again with others | more is resident |
-//! | `MADV_DONTNEED`, a block's end | the block keeps it | more is resident |
 //! | `MADV_POPULATE_WRITE`, strictly bound | all that waits is purged, and it is tried once more | null, `ENOMEM` |
 //! | `MADV_POPULATE_WRITE`, ahead of use | pages come one by one | slower first touches |
 //! | `MADV_NOHUGEPAGE` | nothing | huge pages, if they are given unasked |
-//! | `mremap` | the block is copied; a place that is gone is reserved again, if nobody has it | slower `realloc` |
+//! | `mremap` | the block is copied | slower `realloc` |
 //! | `mbind` | first touch decides from then on | said; [`Shortfalls::binding`](crate::Shortfalls) |
 //! | `getcpu` | the thread counts as one of the first node | said; [`Shortfalls::tracking`](crate::Shortfalls) |
 //! | `move_pages` | pages are not looked for any more | [`Shortfalls::residence`](crate::Shortfalls) |
 //! | `get_mempolicy` | all nodes count as allowed, and the thread's policy as first touch | as `mbind` |
 //! | `open`, `read` | what the file says is not known: one node, or all as far | [`Shortfalls`](crate::Shortfalls) |
-//! | `getrlimit` | no limit is assumed; what it forbids is refused later | as `mmap` |
 //! | `sysinfo` | 0 | 0 in the figures |
 //! | `prctl(PR_GET_TSC)` | the counter is read: kernels without the call forbid it to nobody | nothing |
 //! | `clock_gettime` | it counts as late: what waits is purged early | slower |
@@ -140,11 +137,11 @@ pub(crate) enum Binding {
     allow(dead_code, reason = "the portable twin never moves any")
 )]
 pub(crate) enum Moved {
-    /// They are at the new place; the old one stays reserved and reads as zero.
+    /// They are at the new place; the old one stays mapped and reads as zero.
     Yes,
-    /// They are where they were; the new place is committed, and empty.
+    /// They are where they were; the new place is there, and empty.
     No,
-    /// They are where they were; the new place is reserved, but inaccessible and bound to nothing.
+    /// They are where they were; the new place is the process's, but inaccessible and bound to nothing.
     PlaceEmptied,
     /// They are where they were; the new place is gone, and others may be there by now.
     PlaceLost,

@@ -2,12 +2,12 @@
 
 use core::ptr::NonNull;
 
+use crate::address_map::{self, Kind};
 use crate::debug::{self, Watched};
 use crate::large::Mapping;
 use crate::misuse::{self, FreeError};
 use crate::segment::{self, Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::slab::Slab;
-use crate::zone::{self, Outlier};
 
 /// Where a live block lies.
 pub(crate) enum Place {
@@ -25,15 +25,10 @@ pub(crate) enum Place {
 #[inline]
 pub(crate) fn find(block: NonNull<u8>, what: &str) -> Place {
     let address = block.as_ptr() as usize;
-    if !zone::contains(address) {
-        match zone::classify_outlier(address) {
-            Outlier::Masked => {}
-            // SAFETY: the zone says that a far-aligned block begins there.
-            Outlier::FarAligned => return Place::Mapping(unsafe { Mapping::of_far_aligned(address) }),
-            Outlier::Foreign => fail(block, what, FreeError::Foreign),
-        }
+    if !address_map::has_headers(address) {
+        return look(block).unwrap_or_else(|error| fail(block, what, error));
     }
-    // SAFETY: in the zone, or in the first granule of an outlier.
+    // SAFETY: headers stand where masking leads.
     let segment = unsafe { SegmentPtr::of(address) };
     let slot = SlotIndex::of(address);
     let word = segment.owner_if_any(slot);
@@ -59,20 +54,19 @@ fn fail(block: NonNull<u8>, what: &str, error: FreeError) -> ! {
 #[cold]
 pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
     let address = block.as_ptr() as usize;
-    if !zone::has_headers(address) {
-        if zone::classify_outlier(address) == Outlier::FarAligned {
-            // SAFETY: the zone says that a far-aligned block begins there.
-            return Ok(Place::Mapping(unsafe { Mapping::of_far_aligned(address) }));
+    match address_map::kind(address) {
+        Kind::Headers => {}
+        Kind::FarAligned | Kind::Within => {
+            let Some(mapping) = address_map::range_around(address).and_then(mapping_at) else {
+                return Err(FreeError::Foreign);
+            };
+            let is_start = mapping.block().addr() == block.addr();
+            return if is_start { Ok(Place::Mapping(mapping)) } else { Err(not_at_start(mapping, address)) };
         }
-        let around = zone::range_around(address).and_then(mapping_at);
-        return Err(match around {
-            Some(mapping) => not_at_start(mapping, address),
-            // Nobody else hands out addresses of the zone: the block was there, and its memory went back to the kernel.
-            None if zone::contains(address) => FreeError::DoubleFree,
-            None => FreeError::Foreign,
-        });
+        Kind::Gone => return Err(FreeError::DoubleFree),
+        Kind::Foreign => return Err(FreeError::Foreign),
     }
-    // SAFETY: a range begins with the granule, so headers stand there.
+    // SAFETY: headers stand where masking leads.
     let segment = unsafe { SegmentPtr::of(address) };
     let slot = SlotIndex::of(address);
     let word = segment.owner_if_any(slot);
@@ -116,18 +110,16 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
     }
 }
 
-/// What the zone's maps alone tell of an address: whether it is in use. Nothing is read where it leads, not even headers, so
-/// that others may be giving that memory back at the same moment. Outside the zone the first granule of each of the
-/// allocator's ranges counts as in use, also where that has ended before.
+/// What the address map alone tells of an address: whether it is in use. Nothing is read where it leads, not even headers, so
+/// that others may be giving that memory back at the same moment. All of a granule counts as in use that the end of a range
+/// lies in.
 #[cold]
-pub(crate) fn look_at_maps(address: usize) -> Result<(), FreeError> {
-    if !zone::contains(address) {
-        return match zone::classify_outlier(address) {
-            Outlier::Foreign => Err(FreeError::Foreign),
-            Outlier::Masked | Outlier::FarAligned => Ok(()),
-        };
+pub(crate) fn look_at_map(address: usize) -> Result<(), FreeError> {
+    match address_map::kind(address) {
+        Kind::Foreign => Err(FreeError::Foreign),
+        Kind::Gone => Err(FreeError::DoubleFree),
+        Kind::Headers | Kind::FarAligned | Kind::Within => Ok(()),
     }
-    zone::range_around(address).map(|_| ()).ok_or(FreeError::DoubleFree)
 }
 
 /// The run that a slot lies within, its start and how many slots it has; or why there is none.
@@ -156,16 +148,23 @@ fn not_at_start(mapping: Mapping, address: usize) -> FreeError {
     }
 }
 
-/// Whether the debug mode watches a mapping that is not aligned to a granule or more.
+/// Whether the debug mode watches a mapping.
 pub(crate) fn is_watched(mapping: Mapping) -> bool {
     let block = mapping.block().as_ptr() as usize;
-    // SAFETY: such a mapping's block lies in its first granule, where headers stand.
-    unsafe { SegmentPtr::of(block) }.owner(SlotIndex::of(block)) == OwnerWord::WATCHED_MAPPING
+    // SAFETY: the block of a mapping that is not far-aligned lies in its first granule, where headers stand.
+    let owner = || unsafe { SegmentPtr::of(block) }.owner(SlotIndex::of(block));
+    !mapping.is_far_aligned() && owner() == OwnerWord::WATCHED_MAPPING
 }
 
-/// The live mapping whose range begins with that granule, if it is one's.
+/// The live mapping whose first granule that is, or whose block begins with it, if it is one's.
 pub(crate) fn mapping_at(granule: usize) -> Option<Mapping> {
-    // SAFETY: a range begins with the granule, as callers have seen to, so headers stand there.
+    match address_map::kind(granule) {
+        Kind::Headers => {}
+        // SAFETY: the map says that a far-aligned block begins there.
+        Kind::FarAligned => return Some(unsafe { Mapping::of_far_aligned(granule) }),
+        Kind::Within | Kind::Gone | Kind::Foreign => return None,
+    }
+    // SAFETY: headers stand where masking leads.
     let segment = unsafe { SegmentPtr::of(granule) };
     // A mapping's block begins in slot 1, or where its alignment puts it.
     let is_mapping = |slot: &SlotIndex| matches!(segment.owner(*slot).decode(), Owner::Mapping | Owner::WatchedMapping);

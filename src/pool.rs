@@ -209,7 +209,7 @@ impl<T> Pool<T> {
     /// # Errors
     /// [`PoolError::DoubleFree`], [`PoolError::Interior`], [`PoolError::NoObject`], [`PoolError::OtherPool`] or
     /// [`PoolError::Foreign`]. Once an empty slab has gone back to the heap, pointers into it are told as `DoubleFree` or
-    /// `OtherPool`, as the memory is used by then, or `Foreign` where the address space has no room for the allocator's zone.
+    /// `OtherPool`, as the memory is used by then, or `Foreign`.
     ///
     /// # Safety
     /// Where the pointer is an object of this pool that is out, the caller owns it (no guard does), and nobody uses it any more.

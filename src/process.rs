@@ -1,10 +1,10 @@
-//! What is done once a process: reading the settings and the machine, reserving the zone, and the hooks of threads,
+//! What is done once a process: reading the settings and the machine, and the hooks of threads,
 //! forks and the exit.
 
 use crate::config::{self, Config};
 use crate::sync::once::{Entry, Once};
 use crate::sync::{AtomicU32, Ordering};
-use crate::{arena, debug, hardened, node, os, stats, topology, zone};
+use crate::{arena, debug, hardened, node, os, stats, topology};
 
 static SET_UP: Once = Once::new();
 static HOOKS: Once = Once::new();
@@ -37,7 +37,6 @@ fn first_use(base: &Config) -> bool {
         unsafe {
             config::install(config);
             topology::install();
-            zone::install(topology::machine().count());
         }
         node::place_pools();
         node::check_policy();
@@ -88,18 +87,16 @@ pub(crate) fn has_hooks() -> bool {
     HOOKS.is_done()
 }
 
-/// Takes every lock, in the order in which they are taken elsewhere: the quarantine's, pools by their index, the zone's. What they
+/// Takes every lock, in the order in which they are taken elsewhere: the quarantine's, pools by their index. What they
 /// guard is whole when the child gets its copy.
 extern "C" fn before_fork() {
     debug::lock_for_fork().lock_for_fork();
     for index in 0..node::pools() {
         node::pool(topology::NodeIndex::new(index)).lock_for_fork().lock_for_fork();
     }
-    zone::lock_for_fork().lock_for_fork();
 }
 
 extern "C" fn after_fork_in_parent() {
-    zone::lock_for_fork().unlock_after_fork();
     for index in (0..node::pools()).rev() {
         node::pool(topology::NodeIndex::new(index)).lock_for_fork().unlock_after_fork();
     }
@@ -109,7 +106,6 @@ extern "C" fn after_fork_in_parent() {
 /// The child has the forking thread only. Its arena is as it was. Those of the other threads are lost to it: they may
 /// have been in the middle of an operation, so what is on their slabs can be freed, but is not handed out again.
 extern "C" fn after_fork_in_child() {
-    zone::lock_for_fork().reset_in_child();
     for index in 0..node::pools() {
         node::pool(topology::NodeIndex::new(index)).lock_for_fork().reset_in_child();
     }

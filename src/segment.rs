@@ -10,7 +10,8 @@
 //! | 1 | 512 B | 512 weights | whoever makes the slot part of a slab, under the node's lock |
 //! | 1 | the rest | the segment's own header | the holder of the node's lock |
 //!
-//! It is all touched lazily: a small program pays a few pages.
+//! It is all touched lazily: a small program pays a few pages. A segment is mapped by parts, from its front on, as slots are
+//! taken; where something else lies in its way it stays as long as it is.
 
 mod bitmap;
 
@@ -18,13 +19,13 @@ use core::cell::Cell;
 use core::num::NonZeroUsize;
 use core::ptr::NonNull;
 
+use crate::address_map::{GRANULE, granule_start};
 use crate::arith::{align_down, align_up};
 use crate::hardened;
 use crate::os;
 use crate::slab::SlabHeader;
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
 use crate::topology::NodeIndex;
-use crate::zone::{GRANULE, granule_start};
 use bitmap::Bitmap;
 
 /// Bytes in a slot.
@@ -62,7 +63,7 @@ pub(crate) const TWO_WORDS: usize = 2 * size_of::<usize>();
 /// A slot's number within its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
-pub(crate) struct SlotIndex(u16);
+pub(crate) struct SlotIndex(usize);
 
 impl SlotIndex {
     /// The first of all, which holds headers.
@@ -70,36 +71,50 @@ impl SlotIndex {
 
     /// Those that can hold blocks.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (FIRST_SLOT..SLOTS).map(|slot| SlotIndex(slot as u16))
+        (FIRST_SLOT..SLOTS).map(SlotIndex)
     }
 
     /// The slot that an address lies in.
     #[inline(always)]
     pub(crate) const fn of(address: usize) -> Self {
-        SlotIndex((address / SLOT % SLOTS) as u16)
+        SlotIndex(address / SLOT % SLOTS)
+    }
+
+    /// The same, computed once: the compiler would do so anew for each use, by shifts that are not longer than a scale, but
+    /// more of them.
+    #[inline(always)]
+    pub(crate) fn of_once(address: usize) -> Self {
+        #[allow(unused_mut, reason = "other processors leave it alone")]
+        let mut slot = Self::of(address).0;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: there is no instruction.
+        unsafe {
+            core::arch::asm!("/* {0:r} */", inout(reg) slot, options(pure, nomem, nostack, preserves_flags));
+        }
+        SlotIndex(slot)
     }
 
     /// The slot whose slab header has that address.
     #[inline(always)]
     pub(crate) const fn of_header(address: usize) -> Self {
-        SlotIndex((address % SLOT / HEADER) as u16)
+        SlotIndex(address % SLOT / HEADER)
     }
 
     /// The slot so many further on. The caller stays within the segment.
     #[inline(always)]
     pub(crate) const fn plus(self, slots: usize) -> Self {
-        SlotIndex(self.0 + slots as u16)
+        SlotIndex(self.0 + slots)
     }
 
     /// The slot so many before. The caller stays within the segment.
     #[inline(always)]
     pub(crate) const fn minus(self, slots: usize) -> Self {
-        SlotIndex(self.0 - slots as u16)
+        SlotIndex(self.0 - slots)
     }
 
     #[inline(always)]
     pub(crate) const fn get(self) -> usize {
-        self.0 as usize
+        self.0
     }
 }
 
@@ -254,6 +269,10 @@ pub(crate) struct SegmentHeader {
     /// Of the free ones: dirty for at least half the purge delay.
     aged: Bitmap,
     free_count: Cell<u32>,
+    /// Slots that are mapped, headers included: those before this one.
+    mapped: Cell<u32>,
+    /// Slots that can hold blocks: fewer than [`USABLE_SLOTS`] where it cannot be mapped whole.
+    usable: Cell<u32>,
     /// No run of more slots than this is free.
     longest_at_most: Cell<u32>,
     /// The next of all the node's segments.
@@ -261,14 +280,6 @@ pub(crate) struct SegmentHeader {
     /// The neighbours among the node's segments with a free slot.
     pub(crate) next_with_room: Cell<Option<SegmentPtr>>,
     pub(crate) previous_with_room: Cell<Option<SegmentPtr>>,
-}
-
-/// Slots that were taken.
-#[derive(Clone, Copy)]
-pub(crate) struct Taken {
-    pub(crate) first: SlotIndex,
-    /// How many of them hold old data.
-    pub(crate) used_before: usize,
 }
 
 impl SegmentPtr {
@@ -285,7 +296,7 @@ impl SegmentPtr {
 
     #[inline(always)]
     fn part<T>(&self, offset: usize) -> NonNull<T> {
-        // SAFETY: `offset` is within the segment's two slots of metadata, all of it committed.
+        // SAFETY: `offset` is within the segment.
         unsafe { self.0.add(offset) }.cast()
     }
 
@@ -297,7 +308,7 @@ impl SegmentPtr {
 
     #[inline(always)]
     fn owner_word(&self, slot: SlotIndex) -> &AtomicUsize {
-        // SAFETY: owner words are atomics in committed memory that is never unmapped while anybody may look.
+        // SAFETY: owner words are atomics in mapped memory that stays while anybody may look.
         unsafe { self.part::<AtomicUsize>(OWNERS + slot.get() * size_of::<usize>()).as_ref() }
     }
 
@@ -331,7 +342,7 @@ impl SegmentPtr {
 
     #[inline(always)]
     fn weight_byte(&self, slot: SlotIndex) -> &AtomicU8 {
-        // SAFETY: weights are atomics in committed memory that is never unmapped while anybody may look.
+        // SAFETY: weights are atomics in mapped memory that stays while anybody may look.
         unsafe { self.part::<AtomicU8>(WEIGHTS + slot.get()).as_ref() }
     }
 
@@ -363,7 +374,7 @@ impl SegmentPtr {
 
     #[inline]
     pub(crate) fn header(&self) -> &SegmentHeader {
-        // SAFETY: committed, and zero bytes are valid for every field.
+        // SAFETY: mapped, and zero bytes are valid for every field.
         unsafe { self.part::<SegmentHeader>(OWN).as_ref() }
     }
 
@@ -374,7 +385,7 @@ impl SegmentPtr {
 
     /// Where the next of all the node's segments stands.
     pub(crate) fn next_segment(&self) -> &'static Cell<Option<SegmentPtr>> {
-        // SAFETY: committed for as long as the segment is on the node's list, whose lock the caller holds.
+        // SAFETY: mapped for as long as the segment is on the node's list, whose lock the caller holds.
         unsafe { &self.part::<SegmentHeader>(OWN).as_ref().next }
     }
 
@@ -397,35 +408,79 @@ impl SegmentPtr {
         self.header().node.get()
     }
 
-    /// Makes a committed, zeroed granule a segment of the node, all its slots free and clean.
-    pub(crate) fn begin(self, node: NodeIndex) {
+    /// Makes a granule a segment of the node, all its slots free and clean, of which the first `mapped` are mapped and zero.
+    pub(crate) fn begin(self, node: NodeIndex, mapped: usize) {
         let header = self.header();
         header.node.set(node);
         header.free.set_range(FIRST_SLOT, SLOTS - FIRST_SLOT);
-        self.set_guards();
+        self.choose_guards();
         header.free_count.set(USABLE_SLOTS as u32);
+        header.usable.set(USABLE_SLOTS as u32);
         header.longest_at_most.set(USABLE_SLOTS as u32);
+        self.note_mapped(mapped);
     }
 
-    /// Hardened: makes one slot in sixteen a guard, beginning anywhere, the last slot another, and the pages behind the
-    /// headers too. Where the kernel refuses they are not handed out all the same.
-    fn set_guards(self) {
+    /// How many slots are mapped, headers included.
+    pub(crate) fn mapped(self) -> usize {
+        self.header().mapped.get() as usize
+    }
+
+    /// So many slots are mapped now.
+    pub(crate) fn note_mapped(self, slots: usize) {
+        let before = self.header().mapped.replace(slots as u32) as usize;
+        if hardened::ON {
+            self.close_guards(before, slots);
+        }
+    }
+
+    /// No more slots can be mapped: what is not is not free any more. The slots from `end` on are free and clean.
+    pub(crate) fn cut(self) {
+        let header = self.header();
+        let end = self.mapped();
+        let lost = header.free.take_range(end, SLOTS - end) as u32;
+        header.free_count.set(header.free_count.get() - lost);
+        header.usable.set(header.usable.get() - lost);
+    }
+
+    /// Whether no slot is taken.
+    pub(crate) fn is_unused(self) -> bool {
+        self.header().free_count == self.header().usable
+    }
+
+    /// Slots that are taken.
+    pub(crate) fn taken_slots(self) -> usize {
+        (self.header().usable.get() - self.header().free_count.get()) as usize
+    }
+
+    /// Hardened: makes one slot in sixteen a guard, beginning anywhere, and the last slot another.
+    fn choose_guards(self) {
         if !hardened::ON {
             return;
         }
         let guard = |slot: usize| {
-            let slot = SlotIndex(slot as u16);
-            self.header().free.clear_range(slot.get(), 1);
-            self.set_owner(slot, OwnerWord::RUN_INTERIOR);
-            // SAFETY: the slot is nobody's, and is never handed out.
-            unsafe { os::forbid(self.slot_start(slot), SLOT) };
+            self.header().free.clear_range(slot, 1);
+            self.set_owner(SlotIndex(slot), OwnerWord::RUN_INTERIOR);
         };
         // However it falls, all but the last slot's come before that.
         let phase = FIRST_SLOT + hardened::random(hardened::GUARD_EVERY - 1 - FIRST_SLOT);
         (phase..SLOTS - 1).step_by(hardened::GUARD_EVERY).take(hardened::GUARDS - 1).for_each(guard);
         guard(SLOTS - 1);
+    }
+
+    /// Hardened: closes the guards among the slots that have just been mapped, and the pages behind the headers. Where the
+    /// kernel refuses they are not handed out all the same.
+    fn close_guards(self, from: usize, end: usize) {
+        for slot in (from.max(FIRST_SLOT)..end).map(SlotIndex) {
+            if self.owner(slot) == OwnerWord::RUN_INTERIOR {
+                // SAFETY: the slot is nobody's, and is never handed out.
+                unsafe { os::forbid(self.slot_start(slot), SLOT) };
+            }
+        }
         let page = os::page_size();
-        if let Some(end) = align_up(OWN + size_of::<SegmentHeader>(), page).filter(|end| *end < FIRST_SLOT * SLOT) {
+        let headers_end = align_up(OWN + size_of::<SegmentHeader>(), page);
+        if from == 0
+            && let Some(end) = headers_end.filter(|end| *end < FIRST_SLOT * SLOT)
+        {
             // SAFETY: nothing stands between the headers and the first slot.
             unsafe { os::forbid(self.part(end), FIRST_SLOT * SLOT - end) };
         }
@@ -435,9 +490,9 @@ impl SegmentPtr {
         self.header().free_count.get() as usize
     }
 
-    /// Takes `count` adjacent free slots whose first is a multiple of `align` slots, lowest first; for a single one,
-    /// one that is in memory already rather than one that is not.
-    pub(crate) fn take_slots(self, count: usize, align: usize) -> Option<Taken> {
+    /// The first of `count` adjacent free slots, itself a multiple of `align` slots, lowest first; for a single one, one that
+    /// is in memory already rather than one that is not.
+    pub(crate) fn find_slots(self, count: usize, align: usize) -> Option<SlotIndex> {
         let header = self.header();
         if count > header.longest_at_most.get() as usize {
             return None;
@@ -448,33 +503,33 @@ impl SegmentPtr {
             }
             header.free.lowest_in_common(&header.dirty, &header.aged)
         };
-        let Some(first) = in_memory().or_else(|| header.free.lowest_run(count, align)) else {
-            if align == 1 {
-                header.longest_at_most.set(count as u32 - 1);
-            }
-            return None;
-        };
-        Some(self.take(first, count))
+        let first = in_memory().or_else(|| header.free.lowest_run(count, align));
+        if first.is_none() && align == 1 {
+            header.longest_at_most.set(count as u32 - 1);
+        }
+        first.map(SlotIndex)
     }
 
-    /// Takes `count` adjacent free slots after which others are free, `room` in all.
-    pub(crate) fn take_slots_with_room(self, count: usize, align: usize, room: usize) -> Option<Taken> {
-        let first = self.header().free.lowest_run(room.max(count), align)?;
-        Some(self.take(first, count))
+    /// The first of so many adjacent free slots after which others are free, `room` in all.
+    pub(crate) fn find_slots_with_room(self, count: usize, align: usize, room: usize) -> Option<SlotIndex> {
+        self.header().free.lowest_run(room.max(count), align).map(SlotIndex)
     }
 
-    /// Takes those slots if all of them are free.
-    pub(crate) fn take_slots_at(self, first: SlotIndex, count: usize) -> Option<Taken> {
+    /// Whether those slots are free.
+    pub(crate) fn are_free(self, first: SlotIndex, count: usize) -> bool {
         let first = first.get();
-        (first + count <= SLOTS && self.header().free.all_set(first, count)).then(|| self.take(first, count))
+        first + count <= SLOTS && self.header().free.all_set(first, count)
     }
 
-    fn take(self, first: usize, count: usize) -> Taken {
+    /// Takes slots that are free and mapped; says how many of them hold old data.
+    pub(crate) fn take_slots(self, first: SlotIndex, count: usize) -> usize {
         let header = self.header();
+        let first = first.get();
+        debug_assert!(self.are_free(SlotIndex(first), count) && first + count <= self.mapped());
         let used_before = header.dirty.take_range(first, count) + header.aged.take_range(first, count);
         header.free.clear_range(first, count);
         header.free_count.set(header.free_count.get() - count as u32);
-        Taken { first: SlotIndex(first as u16), used_before }
+        used_before
     }
 
     /// Gives slots back, dirty.
@@ -514,7 +569,7 @@ impl SegmentPtr {
                 // Of a run that is too long the end, which is taken again last.
                 let count = count.min(left);
                 left -= count;
-                if purge(self.slot_start(SlotIndex((from - count) as u16)), count) {
+                if purge(self.slot_start(SlotIndex(from - count)), count) {
                     map.clear_range(from - count, count);
                     purged += count;
                 }

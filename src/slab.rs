@@ -17,12 +17,12 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
+use crate::address_map::granule_start;
 use crate::hardened;
 use crate::misuse::{corrupted_link, double_free};
 use crate::segment::{SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::{ClassId, MAX_BLOCK};
 use crate::topology::NodeIndex;
-use crate::zone::granule_start;
 
 /// A free block, owned by whoever holds this: its first word links it to the next.
 #[must_use = "a block dropped on the floor is lost"]

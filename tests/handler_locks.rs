@@ -142,7 +142,7 @@ fn a_handler_on_top_of_whoever_is_inside_a_lock_can_take_and_free_blocks_of_ever
             assert!(audit.is_ok(), "{name}, after {locks_before} other locks: {audit:?}");
         }
     }
-    // A node's pool, and the zone.
+    // A node's pool, and that of what is spread over all where the figures are asked for.
     let nodes = Topology::read().nodes().len();
-    assert!((2..nodes + 3).contains(&seen.len()), "the locks that the thread was inside: {seen:x?}");
+    assert!((1..nodes + 2).contains(&seen.len()), "the locks that the thread was inside: {seen:x?}");
 }

@@ -194,7 +194,7 @@ fn pointers_that_are_no_object_of_the_pool_are_told_apart_and_change_nothing() {
     large.join().unwrap();
 }
 
-/// Where memory comes from other than this allocator's zone, it may be nobody's by then.
+/// Where memory comes from `System`, it may be nobody's by then.
 #[test]
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 fn objects_of_slabs_that_have_gone_are_told_as_freed_already_wherever_in_the_slab_they_lay() {

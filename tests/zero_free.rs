@@ -48,8 +48,8 @@ fn the_end_that_a_block_gives_up_by_shrinking_is_cleared() {
     use common::pattern;
 
     let _alone = alone();
-    // Runs, and a mapping.
-    for (size, less) in [(512 << 10, 200 << 10), (2 << 20, 1 << 20), (5 << 20, 3 << 20)] {
+    // Runs: a mapping gives its end back to the kernel.
+    for (size, less) in [(512 << 10, 200 << 10), (2 << 20, 1 << 20)] {
         let layout = Layout::from_size_align(size, 8).unwrap();
         // SAFETY: the size is not 0.
         let block = NonNull::new(unsafe { HOMING.alloc(layout) }).unwrap();
@@ -57,9 +57,9 @@ fn the_end_that_a_block_gives_up_by_shrinking_is_cleared() {
         unsafe { block.write_bytes(0xA5, size) };
         // SAFETY: the block is the test's.
         let shrunk = unsafe { HOMING.realloc(block.as_ptr(), layout, less) };
-        assert_eq!(shrunk, block.as_ptr(), "{size} bytes to {less}: a shorter run or mapping stays where it is");
+        assert_eq!(shrunk, block.as_ptr(), "{size} bytes to {less}: a shorter run stays where it is");
         let first_free = less.next_multiple_of(64 << 10);
-        // SAFETY: what a run or a mapping gives up stays mapped, and nobody else is there to be handed it.
+        // SAFETY: what a run gives up stays mapped, and nobody else is there to be handed it.
         let first = unsafe { pattern::first_not_zero(block, first_free, size) };
         assert_eq!(first, None, "{size} bytes to {less}: what was given up can be read");
         // SAFETY: a live block of that layout, not used any more.

@@ -1,7 +1,7 @@
 """Mutations that ordinary tests have to notice: name, file, what stands there first, what is put there instead, and the
 tests that are run: a file of tests/, of preload/tests/ (`preload/...`), with `+features`, and words that choose among its
 tests; or a script of ci/."""
-ZONE, LARGE, RUNS, SLOTS = "src/zone.rs", "src/large.rs", "src/arena/large.rs", "src/node/slots.rs"
+MAP, LARGE, RUNS, SLOTS = "src/address_map.rs", "src/large.rs", "src/arena/large.rs", "src/node/slots.rs"
 MEMORY, THREAD = "src/os/linux/memory.rs", "src/os/linux/thread.rs"
 ENTER, PROCESS, LISTS = "src/arena/enter.rs", "src/process.rs", "src/arena/lists.rs"
 SLAB, SEGMENT, HEAP, CHECKED = "src/slab.rs", "src/segment.rs", "src/heap.rs", "src/heap/checked.rs"
@@ -25,23 +25,19 @@ INSIDE = "lib+allocator-api2"
 
 MUTATIONS = [
     # What the kernel refuses.
-    ("granules that the kernel did not clean are forgotten", ZONE,
-     "        mark(&UNCLEAN, first, granules, true);\n        UNCLEAN_COUNT.fetch_add(granules, Ordering::Relaxed);\n", "",
-     REFUSALS + " refusals_of_every"),
+    ("a granule is not claimed before memory is mapped there", MAP,
+     "            if !claim(self.part, place, count) {\n                continue;\n            }\n", "", INSIDE + " threads_that_map"),
+    ("a granule that something else lies in is not given up", MAP,
+     "                    unclaim(self.part, place, count);\n", "", INSIDE + " where_something_else_lies"),
     ("addresses that the kernel did not take back are forgotten", MEMORY, "        owed::note(start, size);\n", "",
      REFUSALS + " each_refused_reservation refusals_of_every"),
-    ("a mapping that cannot be committed keeps its range", LARGE,
-     "            // SAFETY: nobody was given the range.\n            unsafe { zone::free(range) };\n            return None;",
-     "            return None;", REFUSALS + " each_refused_commit refusals_of_every"),
     ("a refused hook of a thread's end is ignored", ENTER, "Ok(hold(tls::get(), !is_hooked))",
      "{ let _ = is_hooked; Ok(hold(tls::get(), false)) }", REFUSALS + " threads_whose"),
     ("a refused purge counts as done", MEMORY,
      "pub(crate) unsafe fn purge(start: NonNull<u8>, size: usize) -> bool {\n    if fault::fails(Call::Purge) || is_within_pretended_page(start) {\n        return false;",
      "pub(crate) unsafe fn purge(start: NonNull<u8>, size: usize) -> bool {\n    if fault::fails(Call::Purge) || is_within_pretended_page(start) {\n        return true;",
      REFUSALS + " each_refused_purge"),
-    ("a segment that cannot be committed keeps its granule", SLOTS,
-     "            // SAFETY: nobody was given the range.\n            unsafe { zone::free(range) };\n            return None;",
-     "            return None;", REFUSALS + " segments_that"),
+    ("a segment that cannot be mapped further is not cut", SLOTS, "            segment.cut();\n", "", REFUSALS + " segments_that"),
     ("a mapping that cannot grow stays counted as grown", RUNS,
      "    if !mapping.grow(new_size) {\n        HeldPool::of(pool).end_mapping(length - old);\n        return false;",
      "    if !mapping.grow(new_size) {\n        return false;", REFUSALS + " each_refused_commit refusals_of_every"),
@@ -51,7 +47,6 @@ MUTATIONS = [
     ("a page is taken to be 4 KiB long", MEMORY, "            PAGE.store(page, Ordering::Relaxed);\n            page\n",
      "            let _ = page;\n            PAGE.store(4096, Ordering::Relaxed);\n            4096\n", "pages+fault-injection"),
     # Forks, threads, loading.
-    ("a fork leaves the zone's lock out", PROCESS, "    zone::lock_for_fork().lock_for_fork();\n", "", FORK_LOCKS),
     ("a fork leaves the last pool's lock out", PROCESS,
      "extern \"C\" fn before_fork() {\n    debug::lock_for_fork().lock_for_fork();\n    for index in 0..node::pools() {",
      "extern \"C\" fn before_fork() {\n    debug::lock_for_fork().lock_for_fork();\n    for index in 0..node::pools() - 1 {", FORK_LOCKS),

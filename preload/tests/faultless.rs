@@ -59,7 +59,6 @@ const KEPT: &[&str] = &[
     "kept_by_a_child",
 ];
 
-/// There is no zone then: blocks lie beside the program's own mappings.
 #[test]
 fn blocks_that_something_points_to_are_no_leaks_in_little_address_space() {
     let program = compiled("faultless.c", &[]);

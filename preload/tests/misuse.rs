@@ -117,7 +117,6 @@ fn pointers_that_are_not_the_allocators_are_noticed() {
     noticed(&["(foreign pointer)"], &[], &FOREIGN.map(|case| (case, ANY)));
 }
 
-/// There is no zone then; what lies in the same 32 MiB as one of the allocator's ranges is still not its own.
 #[test]
 fn pointers_are_noticed_in_little_address_space_too() {
     let program = compiled("faulty.c", &[]);

@@ -3,11 +3,11 @@
 
 use core::ptr;
 
+use crate::address_map::Part;
 use crate::large::Mapping;
 use crate::segment::{OwnerWord, SegmentPtr, SlotIndex};
 use crate::slab::Block;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
-use crate::zone::Part;
 
 /// Blocks that could not be freed at once because the freeing thread held the lock that it takes. Taken whole by one
 /// swap, so there is no ABA; linked by their first words.
@@ -21,10 +21,10 @@ pub(crate) fn served() -> u64 {
     SERVED.load(Ordering::Relaxed)
 }
 
-/// A block of its own mapping, outside the zone; zeroed. Null where the kernel refuses.
+/// A block of its own mapping; zeroed. Null where the kernel refuses.
 pub(crate) fn allocate(size: usize, align: usize) -> *mut u8 {
     SERVED.fetch_add(1, Ordering::Relaxed);
-    Mapping::map(size, align, Part::Unbound, 1, None).map_or(ptr::null_mut(), |mapping| mapping.block().as_ptr())
+    Mapping::map(size, align, Part::Unbound, None).map_or(ptr::null_mut(), |mapping| mapping.block().as_ptr())
 }
 
 /// Keeps a block until a lock can be taken. Its owner word, if it has one, says `Free` already; `owner` is what it said

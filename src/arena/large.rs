@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 
 use super::enter::{self, Held, HeldPool};
 use super::{Arena, Handed, emergency};
+use crate::address_map::Part;
 use crate::arith::align_up;
 use crate::config::{self, Config, Zero};
 use crate::hardened;
@@ -13,8 +14,7 @@ use crate::node::{self, Locked, Slots};
 use crate::os::{self, Moved};
 use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::sync::{AtomicU32, Ordering};
-use crate::topology::{self, NodeIndex};
-use crate::zone::Part;
+use crate::topology::NodeIndex;
 
 /// The largest run, and the farthest alignment of one, in bytes: hardened, what always fits between two guards.
 const MAX_RUN: usize = if hardened::ON { (hardened::GUARD_EVERY - 1) * SLOT } else { 2 << 20 };
@@ -277,7 +277,8 @@ impl Arena {
             return hand_out_kept(kept, size, want_zero);
         }
         // Where another pool serves, its memory is meant.
-        let part_in = |node| if matches!(part, Part::Node(_)) { node::part_of(node) } else { part };
+        let is_home = |part| matches!(part, Part::Node(node) if node != node::spread());
+        let part_in = |node| if is_home(part) { node::part_of(node) } else { part };
         let begin = |pool: &Locked| {
             let part = part_in(pool.node());
             if let Some(kept) = pool.reuse_mapping(length, align, part) {
@@ -291,13 +292,14 @@ impl Arena {
             return hand_out_kept(kept, size, want_zero);
         }
         let part = part_in(node);
-        let nodes = topology::machine().count();
         let pool = node::pool(node);
-        let Some(mapping) = Mapping::map(length, align, part, nodes, Some(node)) else {
+        let map = || Mapping::map(length, align, part, Some(node));
+        let mapped = map().or_else(|| if pool.lock().purge_for_want() { map() } else { None });
+        let Some(mapping) = mapped else {
             pool.lock().end_mapping(length);
             return None;
         };
-        node::bind_part(part, mapping.outside_zone());
+        node::bind_range(&mapping.range());
         let pool = pool.lock();
         let provide = || part == Part::Unbound || pool.provide(mapping.block(), length);
         let provided = provide() || pool.purge_for_want() && provide();
@@ -394,8 +396,6 @@ pub(crate) fn free_mapping(mapping: Mapping) {
         }
     };
     if !kept {
-        // The zone's lock is taken for it.
-        let _inside = enter::Inside::begin();
         // SAFETY: its user has freed it, and it is on no list.
         unsafe { mapping.unmap() };
     }
@@ -499,12 +499,9 @@ pub(crate) fn move_mapping(mapping: &Mapping, new_size: usize, align: usize) -> 
             if let Some(node) = new.node() {
                 node::pool(node).lock().end_mapping(new.length());
             }
-            // Else the addresses are not used again: they may be another's.
-            if refused == Moved::PlaceEmptied {
-                node::bind_part(new.part(), Some((new.block(), new.length())));
-                // SAFETY: nobody was given it. Its header, before the block, is as it was.
-                unsafe { new.unmap() };
-            }
+            let lost = if refused == Moved::PlaceLost { mapping.length() } else { 0 };
+            // SAFETY: nobody was given it. Its header, before the block, is as it was.
+            unsafe { new.unmap_around(lost) };
             return None;
         }
     }

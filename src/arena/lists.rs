@@ -5,6 +5,7 @@ use core::ptr::{self, NonNull};
 
 use super::outbox::{Added, Chain, send_alone};
 use super::{Arena, enter, idle, refuse_free_block, tls};
+use crate::address_map;
 use crate::config::{self, Zero};
 use crate::debug;
 use crate::hardened;
@@ -15,7 +16,6 @@ use crate::segment::{Destination, OwnerWord, SLOT, SegmentPtr, SlotIndex, TWO_WO
 use crate::size_class::ClassId;
 use crate::slab::{self, Block, Shape, Slab, State};
 use crate::topology::NodeIndex;
-use crate::zone;
 
 /// How many bytes of blocks are carved at a time: about a page.
 const CARVE: usize = 4096;
@@ -345,8 +345,7 @@ impl Arena {
         while let Some(block) = next {
             next = block.next_of_chain();
             if let Some(next) = next
-                && !zone::contains(next.address())
-                && !zone::has_headers(next.address())
+                && !address_map::has_headers(next.address())
             {
                 corrupted_link(block);
             }
@@ -385,7 +384,7 @@ impl Arena {
     #[cold]
     fn send_on(block: Block, segment: SegmentPtr, slot: SlotIndex) {
         // What a link that was written over leads to may be in the middle of a mapping.
-        if !zone::has_headers(block.address()) {
+        if !address_map::has_headers(block.address()) {
             corrupted_link(block);
         }
         let Some(owner) = segment.owner_if_any(slot).arena_address() else { double_free(block) };

@@ -9,10 +9,11 @@ use core::cell::Cell;
 
 use super::record::Watched;
 use super::{each_watched, report};
+use crate::address_map::{self, GRANULE, granule_start};
 use crate::arith::{align_down, align_up};
 use crate::message::Line;
 use crate::sync::{AtomicBool, Ordering};
-use crate::{os, place, zone};
+use crate::{os, place};
 
 /// Leaks that are told one by one, at most: blocks allocated at the same place count as one.
 const TOLD: usize = 32;
@@ -43,14 +44,9 @@ pub(super) fn are_looked_for() -> bool {
 /// How far what lies at an address before `end` is alike, and whether it is the allocator's: then it is not looked through.
 /// Blocks that were served in an emergency are the program's here.
 fn stretch(at: usize, end: usize) -> (usize, bool) {
-    let granule_end = end.min(zone::granule_start(at) + zone::GRANULE);
-    if zone::contains(at) {
-        return (granule_end, true);
-    }
-    if !zone::has_headers(at) {
-        return (granule_end, false);
-    }
-    let Some(mapping) = place::mapping_at(zone::granule_start(at)) else {
+    let granule_end = end.min(granule_start(at) + GRANULE);
+    let Some(granule) = address_map::range_around(at) else { return (granule_end, false) };
+    let Some(mapping) = place::mapping_at(granule) else {
         // A segment, or a mapping that waits to be used again: nothing is kept in it.
         return (granule_end, true);
     };

@@ -14,6 +14,7 @@ use core::ptr::NonNull;
 use super::report::Finding;
 use super::stack::Stack;
 use super::{Said, is_on, leaks};
+use crate::address_map::{self, GRANULE, granule_start};
 use crate::arith::{MAX_SIZE, align_down, align_up, sum};
 use crate::config::{self, Zero};
 use crate::large::Mapping;
@@ -24,7 +25,6 @@ use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::slab::Slab;
 use crate::sync::{AtomicUsize, Ordering};
 use crate::topology::NodeIndex;
-use crate::zone;
 
 /// What a new block is filled with, what stands around it, and what a freed one is filled with.
 const NEW: u8 = 0xa5;
@@ -472,10 +472,8 @@ impl Watched {
     /// The watched block that an address lies in or near, live or freed, for reports.
     pub(super) fn around(address: NonNull<u8>) -> Option<Self> {
         let address = address.as_ptr() as usize;
-        let granule = match zone::has_headers(address) {
-            true => zone::granule_start(address),
-            false => zone::range_around(address)?,
-        };
+        // A block aligned to a granule or more is not watched.
+        let granule = address_map::range_around(address).filter(|granule| address_map::has_headers(*granule))?;
         // SAFETY: a range begins with the granule, so headers stand there.
         let segment = unsafe { SegmentPtr::of(granule) };
         let watched = match place::mapping_at(granule) {
@@ -488,7 +486,7 @@ impl Watched {
             None => {
                 let slot = SlotIndex::of(address);
                 let word = segment.owner_if_any(slot);
-                if granule != zone::granule_start(address) || !word.is_checked() || !is_on() {
+                if granule != granule_start(address) || !word.is_checked() || !is_on() {
                     return None;
                 }
                 let raw = Slab::at(segment, slot.minus(word.back())).block_around(address)?;
@@ -501,7 +499,7 @@ impl Watched {
 
     /// The live block whose user's part an address lies in; for a search for leaks.
     pub(super) fn holding(address: usize) -> Option<Self> {
-        if align_down(address, zone::GRANULE) == 0 {
+        if align_down(address, GRANULE) == 0 {
             return None;
         }
         let watched = Self::around(NonNull::new(core::ptr::without_provenance_mut(address))?)?;

@@ -2,22 +2,22 @@
 //! on another node because theirs was full when they were touched (MPOL_PREFERRED spills to the nearest node by itself).
 //! The kernel moves them under their users' hands (move_pages(2)).
 //!
-//! It goes through the node's part of the zone by addresses, so that segments and large mappings bound to the node are
+//! It goes through the node's ranges by addresses, so that segments and large mappings bound to the node are
 //! one to it: a granule at a time, of which a page in every 512 KiB is asked for, another one each round. Where one is
 //! away, so is a page in every 64 KiB, and all pages of those 64 KiB are moved whose page is away. While the node has no
-//! room the patrol waits longer and longer. What lies outside the zone is not looked at.
+//! room the patrol waits longer and longer.
 //!
 //! On its way it looks whether the nodes that the process may use have changed.
 
 use core::cell::Cell;
 use core::num::NonZeroUsize;
 
-use super::{Locked, look_at_allowed_nodes, shortfalls, spread};
+use super::{Locked, look_at_allowed_nodes, part_of, shortfalls, spread};
+use crate::address_map;
 use crate::config;
 use crate::os;
 use crate::segment::{SLOT, SLOTS};
 use crate::topology;
-use crate::zone::{self, Part};
 
 /// Milliseconds between two patrols, where nothing is ever purged.
 const INTERVAL: u64 = 500;
@@ -35,7 +35,7 @@ const _: () = assert!(SLOTS.is_multiple_of(AT_ONCE * SPARSE));
 /// What a pool's patrol remembers.
 pub(super) struct Patrol {
     looked_at: Cell<u64>,
-    /// The granule of the node's part of the zone that is looked at next.
+    /// The granule that is looked at next.
     granule: Cell<usize>,
     /// Rounds through all of the node's granules so far: decides which pages are asked for.
     round: Cell<usize>,
@@ -147,7 +147,7 @@ impl Locked {
     }
 
     fn granule_from(&self, number: usize) -> Option<(usize, usize)> {
-        zone::used_granule(Part::Node(self.node()), topology::machine().count(), number)
+        address_map::used_granule(part_of(self.node()), number)
     }
 
     fn can_patrol(&self) -> bool {

@@ -5,12 +5,12 @@
 //! its slow path; and since an idle process does neither, no more than a bounded amount may wait at all.
 
 use super::Locked;
+use crate::address_map::Part;
 use crate::arith;
 use crate::config;
 use crate::large::Mapping;
 use crate::os;
 use crate::segment::SLOT;
-use crate::zone::{self, Part};
 
 /// Dirty slots that may wait, as a part of those in use, and the bounds of it, in bytes.
 const DIRTY_PART: usize = 4;
@@ -38,6 +38,9 @@ impl Locked {
         }
         let Some(now) = inner.ageing.is_time((delay / 2).max(1)) else { return };
         self.purge_slots(true, config::current().pool_size);
+        if config::current().pool_size == 0 {
+            let _ = self.drop_unused_segments(1);
+        }
         let mut next = inner.segments.get();
         while let Some(segment) = next {
             segment.age();
@@ -48,15 +51,22 @@ impl Locked {
 
     /// Purges all that can be. True where anything went back.
     pub(crate) fn purge_all(&self) -> bool {
-        zone::release_refused();
+        os::release_refused();
         let kept = self.inner().kept_bytes.get();
         self.drop_kept_before(u64::MAX);
         self.purge_slots(false, config::current().pool_size) > 0 || kept > 0
     }
 
+    /// Likewise, with the addresses of segments that nobody uses.
+    pub(crate) fn trim(&self) -> bool {
+        let purged = self.purge_all();
+        (config::current().pool_size == 0 && self.drop_unused_segments(0)) | purged
+    }
+
     /// Likewise, and what the pool was to keep too: for a request that the node has no memory for otherwise.
     pub(crate) fn purge_for_want(&self) -> bool {
-        self.purge_all() | (self.purge_slots(false, 0) > 0)
+        let purged = self.purge_all() | (self.purge_slots(false, 0) > 0);
+        self.drop_unused_segments(0) | purged
     }
 
     /// After more has come into use: gives back of the free memory what is too much for the pool's limit, what the pool was
@@ -118,7 +128,7 @@ impl Locked {
         inner.mapped.set(inner.mapped.get() - bytes);
     }
 
-    /// A kept mapping of that part of the zone that can serve `size` bytes aligned to `align` without wasting more than a
+    /// A kept mapping of that part that can serve `size` bytes aligned to `align` without wasting more than a
     /// quarter.
     pub(crate) fn reuse_mapping(&self, size: usize, align: usize, part: Part) -> Option<Mapping> {
         let inner = self.inner();

@@ -2,13 +2,13 @@
 
 use core::ptr::NonNull;
 
-use super::{Locked, bind, is_strict, part_of, spread};
+use super::{Locked, bind, part_of, spread};
+use crate::address_map::{self, Range};
 use crate::config;
 use crate::message::Line;
 use crate::os;
-use crate::segment::{SLOT, SegmentPtr, SlotIndex, USABLE_SLOTS};
+use crate::segment::{FIRST_SLOT, SLOT, SLOTS, SegmentPtr, SlotIndex, USABLE_SLOTS};
 use crate::topology;
-use crate::zone::{self, GRANULE};
 
 /// What is left of the memory that can be had, when a pool obtains its own in advance: one in so many bytes, within bounds.
 const LEFT_PART: usize = 16;
@@ -31,15 +31,20 @@ impl Slots {
     }
 }
 
+/// Slots that a segment is longer each time, at least; and what part of the pool's it is otherwise.
+const LEAST_STEP: usize = 16;
+const STEP_PART: usize = 8;
+
 impl Locked {
     /// Takes `count` adjacent slots of which the first is a multiple of `align` slots within its segment. `None` where
     /// the pool's limit or the kernel refuses.
     pub(crate) fn take_slots(&self, count: usize, align: usize) -> Option<Slots> {
-        self.find_slots(count, align).and_then(|slots| self.provided(slots, count)).or_else(|| {
-            // Strict binding: what waits to go back to the kernel may be what is wanting.
-            let again = is_strict() && self.purge_for_want();
-            again.then(|| self.find_slots(count, align)).flatten().and_then(|slots| self.provided(slots, count))
-        })
+        if !self.has_room_for(count * SLOT) {
+            return None;
+        }
+        // What waits to go back to the kernel may be what is wanting.
+        let take = || self.find_slots(count, align).and_then(|slots| self.provided(slots, count));
+        take().or_else(|| if self.purge_for_want() { take() } else { None })
     }
 
     /// The slots, if the memory for them is there; else they are free again.
@@ -55,18 +60,22 @@ impl Locked {
     }
 
     fn find_slots(&self, count: usize, align: usize) -> Option<Slots> {
-        if !self.has_room_for(count * SLOT) {
-            return None;
-        }
+        self.find_in_segments(count, |segment| segment.find_slots(count, align)).or_else(|| {
+            let segment = self.add_segment(count + align - 1)?;
+            self.take_at(segment, segment.find_slots(count, align)?, count)
+        })
+    }
+
+    /// Takes slots where `find` finds some first among the segments with room.
+    fn find_in_segments(&self, count: usize, find: impl Fn(SegmentPtr) -> Option<SlotIndex>) -> Option<Slots> {
         let mut next = self.inner().with_room.get();
         while let Some(segment) = next {
-            if let Some(slots) = self.take_from(segment, count, align) {
+            next = segment.header().next_with_room.get();
+            if let Some(slots) = find(segment).and_then(|first| self.take_at(segment, first, count)) {
                 return Some(slots);
             }
-            next = segment.header().next_with_room.get();
         }
-        let segment = self.add_segment()?;
-        self.take_from(segment, count, align)
+        None
     }
 
     /// As [`take_slots`](Self::take_slots), if possible where `room` slots in all are free, for what is likely to grow.
@@ -74,41 +83,75 @@ impl Locked {
         if !self.has_room_for(count * SLOT) {
             return None;
         }
-        let mut next = self.inner().with_room.get();
-        while let Some(segment) = next {
-            if let Some(taken) = segment.take_slots_with_room(count, align, room) {
-                let slots = self.provided(self.note_taken(segment, taken, count), count);
-                return slots.or_else(|| self.take_slots(count, align));
-            }
-            next = segment.header().next_with_room.get();
-        }
-        self.take_slots(count, align)
+        self.find_in_segments(count, |segment| segment.find_slots_with_room(count, align, room))
+            .and_then(|slots| self.provided(slots, count))
+            .or_else(|| self.take_slots(count, align))
     }
 
-    fn take_from(&self, segment: SegmentPtr, count: usize, align: usize) -> Option<Slots> {
-        let taken = segment.take_slots(count, align)?;
-        Some(self.note_taken(segment, taken, count))
-    }
-
-    fn note_taken(&self, segment: SegmentPtr, taken: crate::segment::Taken, count: usize) -> Slots {
+    /// Takes those slots, which are free, if the segment reaches so far or can be mapped so far.
+    fn take_at(&self, segment: SegmentPtr, first: SlotIndex, count: usize) -> Option<Slots> {
         let inner = self.inner();
-        inner.used_slots.set(inner.used_slots.get() + count);
-        inner.dirty_slots.set(inner.dirty_slots.get() - taken.used_before);
-        self.note_peak();
+        let is_mapped = self.map_to(segment, first.get() + count);
+        let mut slots = None;
+        if is_mapped {
+            let used_before = segment.take_slots(first, count);
+            inner.used_slots.set(inner.used_slots.get() + count);
+            inner.dirty_slots.set(inner.dirty_slots.get() - used_before);
+            self.note_peak();
+            slots = Some(Slots { segment, first, used_before });
+        } else {
+            segment.cut();
+        }
         if segment.free_slots() == 0 {
             self.unlist(segment);
         }
-        self.heed_limit();
-        Slots { segment, first: taken.first, used_before: taken.used_before }
+        if is_mapped {
+            self.heed_limit();
+        }
+        slots
     }
 
     /// Takes `more` slots that follow on a run, if they are free. Gives how many of them hold old data.
     pub(crate) fn extend_run(&self, segment: SegmentPtr, end: SlotIndex, more: usize) -> Option<Slots> {
-        if !self.has_room_for(more * SLOT) {
+        if !self.has_room_for(more * SLOT) || !segment.are_free(end, more) {
             return None;
         }
-        let taken = segment.take_slots_at(end, more)?;
-        self.provided(self.note_taken(segment, taken, more), more)
+        self.take_at(segment, end, more).and_then(|slots| self.provided(slots, more))
+    }
+
+    /// How many slots more a segment is mapped: the more the pool has, the more at a time, up to whole segments.
+    fn step(&self) -> usize {
+        match os::MAPS_WHERE_ASKED {
+            true => (self.inner().mapped_slots.get() / STEP_PART).clamp(LEAST_STEP, SLOTS),
+            false => SLOTS,
+        }
+    }
+
+    /// Sees to it that the segment's first `end` slots are mapped.
+    fn map_to(&self, segment: SegmentPtr, end: usize) -> bool {
+        let mapped = segment.mapped();
+        let wanted = (mapped + self.step()).min(SLOTS);
+        end <= mapped || end < wanted && self.map_more(segment, wanted) || self.map_more(segment, end)
+    }
+
+    fn map_more(&self, segment: SegmentPtr, end: usize) -> bool {
+        let mapped = segment.mapped();
+        let start = segment.slot_start(SlotIndex::FIRST.plus(mapped));
+        if !os::map_at(start, (end - mapped) * SLOT) {
+            return false;
+        }
+        self.prepare(start, end - mapped);
+        segment.note_mapped(end);
+        true
+    }
+
+    /// What is done with slots that have just been mapped.
+    fn prepare(&self, start: NonNull<u8>, slots: usize) {
+        let inner = self.inner();
+        inner.mapped_slots.set(inner.mapped_slots.get() + slots);
+        bind(self.node(), start, slots * SLOT);
+        // SAFETY: just mapped for this pool.
+        unsafe { os::refuse_huge_pages(start, slots * SLOT) };
     }
 
     /// Takes adjacent slots back. Their owner words say `FREE` already.
@@ -131,63 +174,47 @@ impl Locked {
         if was_full {
             self.list_first(segment);
         }
-        if segment.free_slots() == USABLE_SLOTS
-            && let Some(range) = zone::outlier_of_segment(segment.start())
-        {
-            self.drop_segment(segment, range);
-            return;
-        }
         self.purge_if_due();
     }
 
-    /// Takes a new segment from the zone.
-    fn add_segment(&self) -> Option<SegmentPtr> {
-        let node = self.node();
-        let nodes = topology::machine().count();
-        let range = zone::allocate(part_of(node), nodes, GRANULE)?;
-        if range.outlier {
-            bind(node, range.start, GRANULE);
-        }
-        // SAFETY: the range was just reserved for this pool.
-        if !unsafe { os::commit(range.start, GRANULE) } {
-            // SAFETY: nobody was given the range.
-            unsafe { zone::free(range) };
-            return None;
-        }
-        zone::show_headers(&range);
-        // SAFETY: as above.
-        unsafe { os::refuse_huge_pages(range.start, GRANULE) };
-        // SAFETY: the granule is committed, and becomes a segment here.
-        let segment = unsafe { SegmentPtr::of(range.start.as_ptr() as usize) };
-        segment.begin(node);
+    /// Takes a new segment from the kernel, of which so many slots can be taken at once.
+    fn add_segment(&self, slots: usize) -> Option<SegmentPtr> {
+        let part = part_of(self.node());
+        let least = (FIRST_SLOT + slots).min(SLOTS);
+        let map = |slots: usize| Some((address_map::map(part, 0, slots * SLOT)?, slots));
+        let (range, mapped) = map(self.step().max(least)).or_else(|| map(least))?;
+        self.prepare(range.start, mapped);
+        // SAFETY: the granule's front is mapped, and becomes a segment's here.
+        let segment = unsafe { SegmentPtr::of(range.start.as_ptr().expose_provenance()) };
+        segment.begin(self.node(), mapped);
+        range.show_headers();
         let inner = self.inner();
         segment.header().next.set(inner.segments.replace(Some(segment)));
         self.list_last(segment);
         Some(segment)
     }
 
-    /// Gives a segment up that has no block and lies outside the zone: where addresses are limited, others need them.
-    fn drop_segment(&self, segment: SegmentPtr, range: zone::Range) {
+    /// Gives the segments back to the kernel in which nothing is used or waits, but for so many. True where there was one.
+    pub(super) fn drop_unused_segments(&self, mut spare: usize) -> bool {
         let inner = self.inner();
-        let is_last = inner.with_room.get() == Some(segment) && segment.header().next_with_room.get().is_none();
-        if is_last || config::current().pool_size > 0 {
-            self.purge_if_due();
-            return;
-        }
-        self.unlist(segment);
-        let after = segment.header().next.get();
+        let mapped_before = inner.mapped_slots.get();
         let mut place = &inner.segments;
-        while let Some(other) = place.get() {
-            if other == segment {
-                place.set(after);
-                break;
+        while let Some(segment) = place.get() {
+            let is_unused = segment.is_unused() && segment.used_free_slots() == 0;
+            if !is_unused || spare > 0 {
+                spare = spare.saturating_sub(usize::from(is_unused));
+                place = segment.next_segment();
+                continue;
             }
-            place = other.next_segment();
+            place.set(segment.header().next.get());
+            self.unlist(segment);
+            let slots = segment.mapped();
+            inner.mapped_slots.set(inner.mapped_slots.get() - slots);
+            let range = Range { part: part_of(self.node()), start: segment.start(), size: slots * SLOT, front: 0 };
+            // SAFETY: no slot of it is taken, and it is on no list any more.
+            unsafe { range.unmap() };
         }
-        inner.dirty_slots.set(inner.dirty_slots.get() - segment.used_free_slots());
-        inner.counts.purged.set(inner.counts.purged.get() + GRANULE as u64);
-        // SAFETY: no slot of it is taken, and it is on no list any more.
-        unsafe { zone::free(range) };
+        inner.mapped_slots.get() < mapped_before
     }
 
     fn list_first(&self, segment: SegmentPtr) {
@@ -244,11 +271,11 @@ impl Locked {
 
     /// Obtains a segment, and the pages of so many of its slots, if it has so many; gives of how many.
     fn obtain_slots(&self, count: usize) -> usize {
-        let Some(segment) = self.add_segment() else { return 0 };
+        let Some(segment) = self.add_segment(count) else { return 0 };
         let mut obtained = 0;
         for slot in SlotIndex::all().filter(|slot| segment.slot_is_free(*slot).0).take(count) {
             let start = segment.slot_start(slot);
-            if !self.provide(start, SLOT) {
+            if !self.map_to(segment, slot.plus(1).get()) || !self.provide(start, SLOT) {
                 break;
             }
             for offset in (0..SLOT).step_by(os::page_size()) {

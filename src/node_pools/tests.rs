@@ -1,6 +1,8 @@
 //! What only the inside can show.
 
 use super::*;
+use crate::address_map::{GRANULE, Part};
+use crate::os;
 
 fn bytes(size: usize) -> Layout {
     Layout::from_size_align(size, 1).expect("a layout can have that size")
@@ -42,13 +44,13 @@ fn a_handler_on_top_of_an_operation_is_refused_at_once_and_changes_nothing() {
 fn a_block_whose_address_tells_no_node_is_found_in_whichever_pool_it_is_of() {
     let pools = NodePools::new();
     let block = pools.allocate(bytes(100)).unwrap();
-    // As where the heap has no zone, and several nodes.
-    let owned = pools.look_elsewhere(block, None, Known::No, Look::AtMaps).unwrap_or_else(|error| panic!("{error}"));
+    // As where memory lies where it is first touched, and there are several nodes.
+    let owned = pools.look_elsewhere(block, None, Known::No, Look::AtMap).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(owned.size, 112);
     drop(owned);
     let index = topology::machine().find(pools.node_of(block).unwrap());
-    assert_eq!(pools.look_elsewhere(block, index, Known::Gone, Look::AtMaps).err(), Some(NodePoolsError::DoubleFree));
-    assert_eq!(pools.look_elsewhere(block, index, Known::No, Look::AtMaps).err(), Some(NodePoolsError::NotHere));
+    assert_eq!(pools.look_elsewhere(block, index, Known::Gone, Look::AtMap).err(), Some(NodePoolsError::DoubleFree));
+    assert_eq!(pools.look_elsewhere(block, index, Known::No, Look::AtMap).err(), Some(NodePoolsError::NotHere));
 }
 
 #[test]
@@ -56,20 +58,23 @@ fn a_safe_look_reads_nothing_behind_a_pointer_into_memory_that_another_thread_gi
     let pools = NodePools::new();
     let node = placement::home_node().expect("memory is not spread here");
     let block = pools.allocate_on(bytes(100), node).unwrap();
-    // As when its memory went back between a look at the zone's map and one at the headers: the map says that there are some,
+    // As when its memory went back between a look at the map and one at the headers: the map says that there are some,
     // but nothing can be read.
-    let range = zone::allocate_outlier(zone::GRANULE).unwrap();
-    zone::show_headers(&range);
-    for offset in [0, 16, 64 << 10, 68 << 10, 1 << 20, zone::GRANULE - 1] {
+    let range = address_map::map(Part::Unbound, 0, GRANULE).unwrap();
+    let start = range.start;
+    // SAFETY: just mapped, and nobody's.
+    unsafe { os::forbid(start, GRANULE) };
+    range.show_headers();
+    for offset in [0, 16, 64 << 10, 68 << 10, 1 << 20, GRANULE - 1] {
         // SAFETY: within the range.
-        let within = unsafe { range.start.add(offset) };
+        let within = unsafe { start.add(offset) };
         assert_eq!(pools.usable_size(within), Err(NodePoolsError::NotHere));
         assert_eq!(pools.node_of(within), Err(NodePoolsError::NotHere));
         // SAFETY: nothing is resized.
         assert_eq!(unsafe { pools.resize_in_place(within, 1) }, Err(NodePoolsError::NotHere));
     }
-    // SAFETY: allocated above, and nobody's.
-    unsafe { zone::free(range) };
+    // SAFETY: mapped above, and nobody's.
+    unsafe { range.unmap() };
     for made_up in [16, 4096, 1 << 63, usize::MAX] {
         let pointer = NonNull::new(core::ptr::without_provenance_mut(made_up)).unwrap();
         assert_eq!(pools.usable_size(pointer), Err(NodePoolsError::Foreign), "{made_up:#x}");

@@ -10,11 +10,12 @@
 #[repr(u32)]
 #[allow(dead_code, reason = "the portable twin makes fewer kinds of call")]
 pub enum Call {
-    /// Reserving addresses (`mmap`).
+    /// Obtaining memory (`mmap`).
     Map = 1,
-    /// Making reserved memory usable (`mprotect`), obtaining its pages before it is handed out (`MADV_POPULATE_WRITE`).
+    /// Obtaining more behind it (`mmap` at an address, `mremap`), and its pages before it is handed out
+    /// (`MADV_POPULATE_WRITE`).
     Commit = 1 << 1,
-    /// Giving memory back (`MADV_DONTNEED`; `mmap` in place of what is there).
+    /// Giving pages back (`MADV_DONTNEED`).
     Purge = 1 << 2,
     /// Moving pages (`mremap`), refused before anything was done.
     Move = 1 << 3,
@@ -34,7 +35,7 @@ pub enum Call {
     Policy = 1 << 10,
     /// Reading the kernel's files (`open`, `read`).
     Read = 1 << 11,
-    /// Asking for limits and figures (`getrlimit`, `sysinfo`, `prctl`).
+    /// Asking for figures (`sysinfo`, `prctl`).
     Ask = 1 << 12,
     /// The clock (`clock_gettime`).
     Clock = 1 << 13,
@@ -44,11 +45,13 @@ pub enum Call {
     ThreadHook = 1 << 15,
     /// The hooks of forks and the exit (`pthread_atfork`, `atexit`).
     ProcessHook = 1 << 16,
+    /// Mapping memory where it is wished for: it is mapped elsewhere (`mmap` with an address).
+    Wish = 1 << 17,
 }
 
 /// All kinds of call.
 #[cfg(feature = "fault-injection")]
-pub const ALL: u32 = (1 << 17) - 1;
+pub const ALL: u32 = (1 << 18) - 1;
 
 /// Which calls fail of those whose kinds are in the mask, counted from 1 since [`inject`].
 #[cfg(feature = "fault-injection")]

@@ -20,87 +20,97 @@ pub(crate) fn page_size() -> usize {
     4096
 }
 
-/// Always, as far as is known: no zone is set aside.
-pub(crate) fn addresses_are_limited() -> bool {
-    true
-}
-
-/// The largest reservation: the zone is not worth having from an allocator that may touch all of it.
+/// The largest request: `System` may touch all of it.
 const MOST: usize = 4 << 30;
 
-/// `size` bytes aligned to `align`, zeroed. `None` where the system refuses.
-pub(crate) fn reserve(size: usize, align: usize) -> Option<NonNull<u8>> {
-    if size > MOST || fault::fails(Call::Map) {
-        return None;
-    }
+/// Whether addresses can be chosen.
+pub(crate) const MAPS_WHERE_ASKED: bool = false;
+
+/// `size` bytes, zeroed, `lead` bytes behind a multiple of `align`. `None` where the system refuses.
+pub(crate) fn map_aligned(lead: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
+    let total = crate::arith::sum([lead, size]).filter(|total| *total <= MOST && !fault::fails(Call::Map))?;
     // What `System` gets from the kernel for a request of this size is mapped, so most of it is not touched here.
-    let layout = Layout::from_size_align(size, align).ok()?;
+    let layout = Layout::from_size_align(total, align).ok()?;
     // SAFETY: the size is not 0.
-    NonNull::new(unsafe { System.alloc_zeroed(layout) }).inspect(|start| remember(*start, align))
+    let start = NonNull::new(unsafe { System.alloc_zeroed(layout) })?;
+    // SAFETY: `lead` bytes are within it.
+    let start = unsafe { start.add(lead) };
+    remember(start, lead, layout);
+    Some(start)
 }
 
-/// Alignments of what was reserved, by start, so that it can be given back: as many as fit, the rest is kept for good.
-static RESERVED: [(AtomicUsize, AtomicUsize); 1024] = [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; 1024];
+/// Anywhere: nothing is known of addresses.
+pub(crate) fn map_near(_: usize, size: usize) -> Option<NonNull<u8>> {
+    map_aligned(0, size, page_size())
+}
 
-fn remember(start: NonNull<u8>, align: usize) {
-    let address = start.as_ptr() as usize;
-    for (known, aligned) in &RESERVED {
-        if known.compare_exchange(0, address, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            aligned.store(align, Ordering::Release);
+/// Never.
+pub(crate) fn map_at(_: NonNull<u8>, _: usize) -> bool {
+    false
+}
+
+/// Never.
+///
+/// # Safety
+/// None here; the twin has some.
+pub(crate) unsafe fn grow(_: NonNull<u8>, _: usize, _: usize) -> bool {
+    false
+}
+
+/// Never.
+///
+/// # Safety
+/// None here; the twin has some.
+pub(crate) unsafe fn shorten(_: NonNull<u8>, _: usize, _: usize) -> bool {
+    false
+}
+
+/// What `System` was asked for, so that it can be given back.
+struct Obtained {
+    /// Where it is used from; 0: the place is empty.
+    start: AtomicUsize,
+    lead: AtomicUsize,
+    size: AtomicUsize,
+    align: AtomicUsize,
+}
+
+/// As many as fit; the rest is kept for good.
+static OBTAINED: [Obtained; 1024] = [const {
+    Obtained {
+        start: AtomicUsize::new(0),
+        lead: AtomicUsize::new(0),
+        size: AtomicUsize::new(0),
+        align: AtomicUsize::new(0),
+    }
+}; 1024];
+
+fn remember(start: NonNull<u8>, lead: usize, layout: Layout) {
+    const BUSY: usize = 1;
+    for obtained in &OBTAINED {
+        if obtained.start.compare_exchange(0, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            obtained.lead.store(lead, Ordering::Relaxed);
+            obtained.size.store(layout.size(), Ordering::Relaxed);
+            obtained.align.store(layout.align(), Ordering::Relaxed);
+            obtained.start.store(start.addr().get(), Ordering::Release);
             return;
         }
     }
 }
 
-/// Gives reserved memory back.
+/// Gives memory back.
 ///
 /// # Safety
-/// The range came from [`reserve`] whole, and nobody uses it any more.
-pub(crate) unsafe fn release(start: NonNull<u8>, size: usize) {
-    let address = start.as_ptr() as usize;
-    let Some((known, aligned)) = RESERVED.iter().find(|(known, _)| known.load(Ordering::Acquire) == address) else {
-        return;
-    };
-    let align = aligned.load(Ordering::Acquire);
-    known.store(0, Ordering::Release);
+/// The range came from [`map_aligned`] whole, and nobody uses it any more.
+pub(crate) unsafe fn unmap(start: NonNull<u8>, _: usize) {
+    let is_it = |obtained: &&Obtained| obtained.start.load(Ordering::Acquire) == start.addr().get();
+    let Some(obtained) = OBTAINED.iter().find(is_it) else { return };
+    let (size, align) = (obtained.size.load(Ordering::Relaxed), obtained.align.load(Ordering::Relaxed));
+    let lead = obtained.lead.load(Ordering::Relaxed);
+    obtained.start.store(0, Ordering::Release);
     if let Ok(layout) = Layout::from_size_align(size, align) {
-        // SAFETY: allocated in `reserve` with this layout.
-        unsafe { System.dealloc(start.as_ptr(), layout) };
+        // SAFETY: allocated in `map_aligned` with this layout, so many bytes before.
+        unsafe { System.dealloc(start.as_ptr().sub(lead), layout) };
     }
-}
-
-/// Nothing: what is reserved is usable.
-///
-/// # Safety
-/// None here; the twin has some.
-pub(crate) unsafe fn commit(_: NonNull<u8>, _: usize) -> bool {
-    !fault::fails(Call::Commit)
-}
-
-/// Forgets the contents.
-///
-/// # Safety
-/// The range is the caller's, and nobody uses the contents any more.
-#[must_use]
-pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { start.write_bytes(0, size) };
-    true
-}
-
-/// As [`decommit`].
-///
-/// # Safety
-/// None here; the twin has some.
-#[must_use]
-pub(crate) unsafe fn renew(start: NonNull<u8>, size: usize) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { decommit(start, size) }
-}
-
-/// Not known.
-pub(crate) fn promises_are_counted() -> bool {
-    false
 }
 
 /// Nothing: what is given back is taken.

@@ -199,19 +199,25 @@ fn refusals_at_random_lose_nothing() {
 }
 
 #[test]
-fn segments_that_cannot_be_committed_leave_no_granule_behind() {
+fn segments_that_cannot_be_mapped_further_leave_nothing_behind() {
     let (_alone, before) = alone();
+    // Others serve, as far as each is mapped at first.
     fault::inject(Call::Commit as u32, When::Every(1));
-    let mut blocks: Vec<_> = (0..400).map_while(|seed| Block::take(1 << 20, 8, seed)).collect();
-    assert!(blocks.len() < 400, "no segment was added though all are full");
-    (0..20).for_each(|seed| blocks.extend(Block::take(1 << 20, 8, seed)));
+    let mut blocks: Vec<_> =
+        (0..100).map(|seed| Block::take(1 << 20, 8, seed).expect("new segments can be had")).collect();
+    let (asked, _) = fault::stop();
+    assert!(asked > 0, "no segment was to be mapped further");
+    // No others can be had either.
+    fault::inject((Call::Commit as u32) | Call::Map as u32, When::Every(1));
+    blocks.extend((0..1000).map_while(|seed| Block::take(1 << 20, 8, seed)));
+    assert!(blocks.len() < 1100, "no memory was asked for though all is in use");
     fault::stop();
     // SAFETY: no other thread uses the allocator.
     let audit = unsafe { homing::audit() }.unwrap_or_else(|error| panic!("{error}"));
     assert!(audit.granules <= audit.segments, "granules are neither in use nor free: {audit:?}");
     blocks.push(Block::take(1 << 20, 8, 1).expect("the kernel refuses no more"));
     drop(blocks);
-    settled(&before, "segments that could not be committed");
+    settled(&before, "segments that could not be mapped further");
 }
 
 #[test]

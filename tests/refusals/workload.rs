@@ -56,16 +56,18 @@ fn grow(numbers: &mut Numbers) {
 /// A mapping that has no room to grow, since others were taken until one lies just after it: its pages are to be moved.
 pub fn grow_past_neighbour(numbers: &mut Numbers) {
     const GRANULE: usize = 32 << 20;
-    let Some(mut growing) = Block::take(3 << 20, 8, numbers.next()) else { return };
-    let next = growing.range().0 / GRANULE + 1;
-    let mut others = Vec::new();
+    let granule_of = |block: &Block| block.range().0 / GRANULE;
+    let mut blocks: Vec<Block> = Vec::new();
     for _ in 0..30 {
-        others.extend(Block::take((2 << 20) + 1, 8, numbers.next()));
-        if others.last().is_some_and(|other: &Block| other.range().0 / GRANULE == next) {
+        blocks.extend(Block::take(3 << 20, 8, numbers.next()));
+        let is_below = |block: &&Block| blocks.iter().any(|other| granule_of(other) == granule_of(block) + 1);
+        if blocks.last().as_ref().is_some_and(is_below) {
             break;
         }
     }
-    growing.resize(GRANULE);
+    if let Some(growing) = blocks.last_mut() {
+        growing.resize(GRANULE);
+    }
 }
 
 /// Takes, resizes, hands on and frees blocks of all kinds; then frees what comes until nobody hands anything on.

@@ -25,70 +25,103 @@ pub(crate) fn page_size() -> usize {
     }
 }
 
-/// Whether the process may have so much address space and no more (`RLIMIT_AS`, setrlimit(2)).
-pub(crate) fn addresses_are_limited() -> bool {
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    if !fault::fails(Call::Ask) {
-        // SAFETY: the buffer has the type the call fills.
-        keeping_errno(|| unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) });
-    }
-    limit.rlim_cur != libc::RLIM_INFINITY
+/// Whether [`map_near`] maps where it is asked to, if nothing is there.
+pub(crate) const MAPS_WHERE_ASKED: bool = true;
+
+/// Maps `size` bytes, whole pages, that can be read and written and are zero: at that address if nothing is there, elsewhere
+/// if something is. `None` where the kernel refuses.
+pub(crate) fn map_near(address: usize, size: usize) -> Option<NonNull<u8>> {
+    let is_ignored = address != 0 && fault::fails(Call::Wish);
+    map_by(if is_ignored { 0 } else { address }, size, 0)
 }
 
-/// Reserves `size` bytes of address space aligned to `align` (both multiples of the page size, `align` a power of two).
-/// Nothing can be read or written there until [`commit`]. `None` where the kernel refuses.
-pub(crate) fn reserve(size: usize, align: usize) -> Option<NonNull<u8>> {
-    keeping_errno(|| {
-        owed::settle();
-        // Often the kernel's first answer is aligned already; ask for more only where it is not.
-        let first = map_inaccessible(size)?;
-        if (first.as_ptr() as usize).is_multiple_of(align) {
-            return Some(first);
-        }
-        unmap(first, size);
-        // Then just before it, if that is free: where addresses are limited there may be no room for more than that.
-        let below = (first.as_ptr() as usize).checked_sub(align).and_then(|below| align_up(below, align));
-        if let Some(hinted) = below.and_then(|below| map_near(below, size)) {
-            if (hinted.as_ptr() as usize).is_multiple_of(align) {
-                return Some(hinted);
-            }
-            unmap(hinted, size);
-        }
-        let padded = arith::sum([size, align])?;
-        let base = map_inaccessible(padded)?;
-        let start = base.as_ptr() as usize;
-        let head = align_up(start, align)? - start;
-        // SAFETY: `head <= align`, so the pointer stays within the `size + align` bytes just mapped.
-        let aligned = unsafe { base.add(head) };
-        if head > 0 {
-            unmap(base, head);
-        }
-        if head < align {
-            // SAFETY: `head + size < padded`, within the mapping.
-            unmap(unsafe { aligned.add(size) }, align - head);
-        }
-        Some(aligned)
-    })
-}
-
-fn map_inaccessible(size: usize) -> Option<NonNull<u8>> {
-    map_near(0, size)
-}
-
-/// Maps at that address if nothing is there, elsewhere if something is.
-fn map_near(address: usize, size: usize) -> Option<NonNull<u8>> {
+fn map_by(address: usize, size: usize, flags: i32) -> Option<NonNull<u8>> {
     if fault::fails(Call::Map) {
         return None;
     }
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    owed::settle();
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | flags;
     // SAFETY: without MAP_FIXED, a new mapping touches no existing memory, whatever address is wished for.
-    let start = unsafe { libc::mmap(ptr::without_provenance_mut(address), size, libc::PROT_NONE, flags, -1, 0) };
+    let start =
+        keeping_errno(|| unsafe { libc::mmap(ptr::without_provenance_mut(address), size, protection, flags, -1, 0) });
     if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
+}
+
+/// Maps likewise, `lead` bytes behind any multiple of `align`. All are whole pages, `align` is a power of two.
+pub(crate) fn map_aligned(lead: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
+    let is_aligned = |start: NonNull<u8>| start.addr().get().wrapping_sub(lead).is_multiple_of(align);
+    let take_back = |start: NonNull<u8>, size: usize| keeping_errno(|| unmap_or_owe(start, size));
+    let first = map_near(0, size)?;
+    if is_aligned(first) {
+        return Some(first);
+    }
+    take_back(first, size);
+    // Then just before it, if that is free: where addresses are limited there may be no room for more than that.
+    let below = first.addr().get().checked_sub(lead).map(|below| arith::align_down(below, align) + lead);
+    if let Some(hinted) = below.and_then(|below| map_near(below, size)) {
+        if is_aligned(hinted) {
+            return Some(hinted);
+        }
+        take_back(hinted, size);
+    }
+    let padded = arith::sum([size, align])?;
+    let base = map_near(0, padded)?;
+    let wanted = align_up(base.addr().get().checked_sub(lead)?, align)? + lead;
+    let head = wanted - base.addr().get();
+    // SAFETY: `head < align`, so the pointer stays within the `size + align` bytes just mapped.
+    let aligned = unsafe { base.add(head) };
+    if head > 0 {
+        take_back(base, head);
+    }
+    // SAFETY: `head + size < padded`, within the mapping.
+    take_back(unsafe { aligned.add(size) }, align - head);
+    Some(aligned)
+}
+
+/// Maps `size` bytes just there. False where something is there, or the kernel refuses.
+pub(crate) fn map_at(start: NonNull<u8>, size: usize) -> bool {
+    if fault::fails(Call::Commit) || is_within_pretended_page(start) {
+        return false;
+    }
+    match map_by(start.addr().get(), size, libc::MAP_FIXED_NOREPLACE) {
+        Some(mapped) if mapped == start => true,
+        // Before Linux 4.17 the flag is not known, and the address is a wish.
+        Some(elsewhere) => {
+            keeping_errno(|| unmap_or_owe(elsewhere, size));
+            false
+        }
+        None => false,
+    }
+}
+
+/// Makes a mapping longer, from `old` bytes to `new`, where it is. False where what follows it is taken, or the kernel
+/// refuses.
+///
+/// # Safety
+/// The range is the caller's.
+pub(crate) unsafe fn grow(start: NonNull<u8>, old: usize, new: usize) -> bool {
+    let page = page_size();
+    // SAFETY: within the range.
+    let last = unsafe { start.add(old - page) };
+    // By its last page: the kernel takes a range whose pages were moved for several, and would not make those longer.
+    // SAFETY: without MREMAP_MAYMOVE the mapping stays where it is, and what is added was nobody's.
+    let grow = || unsafe { libc::mremap(last.as_ptr().cast(), page, page + new - old, 0) != libc::MAP_FAILED };
+    !fault::fails(Call::Commit) && keeping_errno(grow)
+}
+
+/// Gives the end of a mapping back, from `old` bytes to `new`. False where the kernel refuses.
+///
+/// # Safety
+/// The range is the caller's, and nobody uses its end.
+pub(crate) unsafe fn shorten(start: NonNull<u8>, old: usize, new: usize) -> bool {
+    // SAFETY: within the range.
+    keeping_errno(|| try_unmap(unsafe { start.add(new) }, old - new))
 }
 
 /// Gives addresses back. Where the kernel refuses (in the middle of a mapping, at its limit of them), it is asked again
 /// later, and the contents go back meanwhile.
-fn unmap(start: NonNull<u8>, size: usize) {
+fn unmap_or_owe(start: NonNull<u8>, size: usize) {
     if !try_unmap(start, size) {
         if !fault::fails(Call::Purge) {
             // SAFETY: as in `try_unmap`. Dropping nobody's contents needs no other mapping.
@@ -162,12 +195,12 @@ mod owed {
     }
 }
 
-/// Gives reserved address space back to the kernel for good.
+/// Gives memory back to the kernel for good, addresses and all.
 ///
 /// # Safety
-/// `start..start + size` is whole pages out of [`reserve`], and nobody uses it any more.
-pub(crate) unsafe fn release(start: NonNull<u8>, size: usize) {
-    keeping_errno(|| unmap(start, size));
+/// `start..start + size` is whole pages that were mapped here, and nobody uses it any more.
+pub(crate) unsafe fn unmap(start: NonNull<u8>, size: usize) {
+    keeping_errno(|| unmap_or_owe(start, size));
 }
 
 /// Whether a kernel with larger pages, made up by a test, would refuse a range that begins there.
@@ -175,79 +208,13 @@ fn is_within_pretended_page(start: NonNull<u8>) -> bool {
     fault::pretended_page().is_some_and(|page| !start.addr().get().is_multiple_of(page))
 }
 
-/// Makes reserved memory readable and writable; what was never touched reads as zero. False where the kernel refuses.
-///
-/// # Safety
-/// `start..start + size` is whole pages out of [`reserve`] that belong to the caller.
-pub(crate) unsafe fn commit(start: NonNull<u8>, size: usize) -> bool {
-    if fault::fails(Call::Commit) || is_within_pretended_page(start) {
-        return false;
-    }
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: the caller owns the range; making it accessible invalidates nothing.
-    keeping_errno(|| unsafe { libc::mprotect(start.as_ptr().cast(), size, protection) == 0 })
-}
-
 /// Has every access to the range end the process, from now on. Nothing where the kernel refuses.
 ///
 /// # Safety
-/// The range is whole pages out of [`reserve`], the caller's, and nobody uses it.
+/// The range is whole pages mapped here, the caller's, and nobody uses it.
 pub(crate) unsafe fn forbid(start: NonNull<u8>, size: usize) {
     // SAFETY: nobody uses the range.
     keeping_errno(|| unsafe { libc::mprotect(start.as_ptr().cast(), size, libc::PROT_NONE) });
-}
-
-/// Drops the contents and makes the range inaccessible again; it stays reserved. False where the kernel refuses to drop
-/// them: they would be there when the range is committed again.
-///
-/// # Safety
-/// As [`commit`]; nobody uses the contents any more.
-#[must_use]
-pub(crate) unsafe fn decommit(start: NonNull<u8>, size: usize) -> bool {
-    keeping_errno(|| {
-        // SAFETY: the caller gives the contents up.
-        let dropped = !fault::fails(Call::Purge)
-            && unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_DONTNEED) } == 0;
-        if dropped {
-            // SAFETY: nobody uses the range any more, so making it inaccessible hurts nobody.
-            unsafe { libc::mprotect(start.as_ptr().cast(), size, libc::PROT_NONE) };
-            return true;
-        }
-        // Locked memory (mlock(2)) is not dropped by advice, but by a new mapping in its place.
-        // SAFETY: the caller's promise.
-        unsafe { renew(start, size) }
-    })
-}
-
-/// Puts a new reservation in the place of an old one: what the kernel had promised for it counts no more. It loses its
-/// node. False where the kernel refuses.
-///
-/// # Safety
-/// As [`commit`]; nobody uses the contents any more.
-#[must_use]
-pub(crate) unsafe fn renew(start: NonNull<u8>, size: usize) -> bool {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-    !fault::fails(Call::Purge)
-        && keeping_errno(|| {
-            // SAFETY: the range is the caller's, reserved by this module, and its contents are given up.
-            unsafe { libc::mmap(start.as_ptr().cast(), size, libc::PROT_NONE, flags, -1, 0) != libc::MAP_FAILED }
-        })
-}
-
-/// Whether the kernel counts memory from when it is committed, touched or not, and promises no more than it has
-/// (`vm.overcommit_memory=2`, proc(5)). Asked for once.
-pub(crate) fn promises_are_counted() -> bool {
-    static COUNTED: AtomicU8 = AtomicU8::new(0);
-    match COUNTED.load(Ordering::Relaxed) {
-        0 => {
-            let mut mode = [0];
-            let read = super::read_file(c"/proc/sys/vm/overcommit_memory", &mut mode);
-            let counted = read == Some(1) && mode == *b"2";
-            COUNTED.store(1 + u8::from(counted), Ordering::Relaxed);
-            counted
-        }
-        known => known == 2,
-    }
 }
 
 /// Gives the pages that lie wholly in the range back to the kernel. True where all of them read as zero from now on.
@@ -314,17 +281,12 @@ pub(crate) unsafe fn refuse_huge_pages(start: NonNull<u8>, size: usize) {
     }
 }
 
-/// Moves the pages of `old..old + size` to `new`, where they replace what is reserved. Not before Linux 5.7, nor where
-/// addresses are limited, since the old place stays.
+/// Moves the pages of `old..old + size` to `new`, where they replace what is mapped. Not before Linux 5.7. The old place stays
+/// mapped, and reads as zero.
 ///
 /// # Safety
-/// Both ranges are whole pages out of [`reserve`], the caller's, committed, apart from each other, and nothing at `new`
-/// is in use.
+/// Both ranges are whole pages of mappings made here, the caller's, apart from each other, and nothing at `new` is in use.
 pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>) -> Moved {
-    // A limit on addresses is found exceeded only after room was made at the new place.
-    if addresses_are_limited() {
-        return Moved::No;
-    }
     keeping_errno(|| {
         let mark = Mark::put(new);
         let refused = if fault::fails(Call::Move) {
@@ -335,8 +297,8 @@ pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>)
             libc::ENOMEM
         } else {
             let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
-            // SAFETY: both ranges are the caller's. MREMAP_DONTUNMAP leaves the old one mapped, so that no other mapping
-            // of the process can come to lie in the reserved zone.
+            // SAFETY: both ranges are the caller's. MREMAP_DONTUNMAP leaves the old one mapped, so that nobody else can be
+            // given addresses of it before its holder gives them back.
             if unsafe { libc::mremap(old.as_ptr().cast(), size, size, flags, new.as_ptr()) } != libc::MAP_FAILED {
                 return Moved::Yes;
             }
@@ -354,7 +316,7 @@ pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>)
     })
 }
 
-/// Reserves just those addresses, if nothing at all is there.
+/// Makes just those addresses this process's again, if nothing at all is there.
 fn reserve_again(start: NonNull<u8>, size: usize) -> bool {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     if fault::fails(Call::Map) {
