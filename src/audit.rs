@@ -96,6 +96,10 @@ pub unsafe fn audit() -> Result<Audit, AuditError> {
             if wrong.is_some() || waiting > out {
                 return;
             }
+            // In the child of a `fork`: what other threads had.
+            if !is_known(slab_of(block)) {
+                return;
+            }
             waiting += 1;
             audit.on_the_way += usize::from(place != Waiting::Listed);
             let verdict = audit_waiting(arena, place, block, &mut asker);
@@ -170,6 +174,12 @@ fn audit_slab(slab: Slab, node: NodeIndex, audit: &mut Audit, asker: &mut Asker)
     });
     check(!wrong, "a block is on another slab's list", slab.address())?;
     Ok(out as usize)
+}
+
+/// Whether the slab's segment is one that its pool knows.
+fn is_known(slab: Slab) -> bool {
+    let pool = node::pool(slab.node());
+    !pool.is_mine() && pool.lock().has(slab.segment())
 }
 
 /// The slab whose slot the block lies in.

@@ -37,7 +37,7 @@ use crate::place::{self, Place};
 use crate::segment::{Owner, OwnerWord, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
 use crate::slab::{Block, Slab};
-pub(crate) use quarantine::lock_for_fork;
+pub(crate) use quarantine::{after_fork_in_child, is_mine};
 use record::Extent;
 pub(crate) use record::Watched;
 use report::Finding;

@@ -40,6 +40,8 @@ unsafe impl Sync for Pool {}
 /// What a pool keeps; all zero before its first use.
 struct Inner {
     started: Cell<bool>,
+    /// How often it was given up: segments of an earlier time are not its own any more.
+    generation: Cell<u32>,
     /// All segments, newest first.
     segments: Cell<Option<SegmentPtr>>,
     /// Those with a free slot: those that were full before first, new ones last.
@@ -65,6 +67,19 @@ struct Inner {
     rounds: Cell<u32>,
     other: Cell<usize>,
     counts: Counts,
+}
+
+impl Inner {
+    /// Begins anew, without anything.
+    fn abandon(&self) {
+        self.generation.set(self.generation.get() + 1);
+        [&self.segments, &self.with_room, &self.last_with_room].iter().for_each(|list| list.set(None));
+        [&self.mapped_slots, &self.used_slots, &self.dirty_slots, &self.kept_bytes]
+            .iter()
+            .for_each(|count| count.set(0));
+        self.kept.set(None);
+        self.shelf.abandon();
+    }
 }
 
 /// What a pool counts for the statistics.
@@ -310,6 +325,7 @@ impl Pool {
             lock: Lock::new(),
             inner: UnsafeCell::new(Inner {
                 started: Cell::new(false),
+                generation: Cell::new(0),
                 segments: Cell::new(None),
                 with_room: Cell::new(None),
                 last_with_room: Cell::new(None),
@@ -364,9 +380,13 @@ impl Pool {
         self.lock.is_mine()
     }
 
-    /// The pool's lock, for `fork`.
-    pub(crate) fn lock_for_fork(&self) -> &Lock {
-        &self.lock
+    /// In the child of a `fork`: if another thread held the pool, all that it keeps may be half changed, and is given up.
+    /// What lies in its segments stays where it is.
+    pub(crate) fn after_fork_in_child(&self) {
+        if self.lock.is_abandoned() {
+            // SAFETY: no other thread is there, and the fields are cells.
+            unsafe { &*self.inner.get() }.abandon();
+        }
     }
 
     /// The node's number among the pools.
@@ -439,6 +459,11 @@ impl Locked {
             large_bytes: inner.counts.large_bytes.get(),
             spilled: inner.counts.spilled.get(),
         }
+    }
+
+    /// Whether the segment is one of those that the pool knows: not one that it had before it was given up in a child.
+    pub(crate) fn has(&self, segment: SegmentPtr) -> bool {
+        segment.generation() == self.inner().generation.get()
     }
 
     /// For audits: all segments.

@@ -73,12 +73,11 @@ fn register_report(config: &Config) -> bool {
 
 static FORK_HANDLERS: Once = Once::new();
 
-/// Registers what is called at forks. Handlers that are to run before a fork do so in the reverse order of their
-/// registration: the earlier this comes, the less of other people's code runs while the locks are held. False where that
-/// could not be done, and is to be tried again.
+/// Registers what is called in the child of a fork. Such handlers are called in the order of their registration: the earlier
+/// this comes, the less of other people's code allocates in the child before. False where that could not be done, and is to
+/// be tried again.
 pub(crate) fn register_fork_handlers() -> bool {
-    let register = || os::at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
-    FORK_HANDLERS.enter(os::thread_token(), register) == Entry::Done
+    FORK_HANDLERS.enter(os::thread_token(), || os::at_fork(after_fork_in_child)) == Entry::Done
 }
 
 /// Whether [`register_hooks`] has been called.
@@ -87,31 +86,16 @@ pub(crate) fn has_hooks() -> bool {
     HOOKS.is_done()
 }
 
-/// Takes every lock, in the order in which they are taken elsewhere: the quarantine's, pools by their index. What they
-/// guard is whole when the child gets its copy.
-extern "C" fn before_fork() {
-    debug::lock_for_fork().lock_for_fork();
-    for index in 0..node::pools() {
-        node::pool(topology::NodeIndex::new(index)).lock_for_fork().lock_for_fork();
-    }
-}
-
-extern "C" fn after_fork_in_parent() {
-    for index in (0..node::pools()).rev() {
-        node::pool(topology::NodeIndex::new(index)).lock_for_fork().unlock_after_fork();
-    }
-    debug::lock_for_fork().unlock_after_fork();
-}
-
-/// The child has the forking thread only. Its arena is as it was. Those of the other threads are lost to it: they may
-/// have been in the middle of an operation, so what is on their slabs can be freed, but is not handed out again.
+/// The child has the forking thread only, and what other threads were in the middle of will never be ended. A fork waits for
+/// none of them: whoever it waited for could wait for a lock that the C library takes for the fork. So what a lock guards
+/// that another thread held is given up, and begins anew; what lies there can be freed, and is not handed out again. The
+/// arenas of the other threads are lost in the same way, whose fast paths take no lock.
 extern "C" fn after_fork_in_child() {
     for index in 0..node::pools() {
-        node::pool(topology::NodeIndex::new(index)).lock_for_fork().reset_in_child();
+        node::pool(topology::NodeIndex::new(index)).after_fork_in_child();
     }
-    debug::lock_for_fork().reset_in_child();
-    SET_UP.reset_in_child();
-    HOOKS.reset_in_child();
-    REPORT.reset_in_child();
-    FORK_HANDLERS.reset_in_child();
+    debug::after_fork_in_child();
+    topology::after_fork_in_child();
+    let token = os::thread_token();
+    [&SET_UP, &HOOKS, &REPORT, &FORK_HANDLERS].iter().for_each(|once| once.reset_in_child(token));
 }

@@ -262,6 +262,8 @@ pub(crate) struct SegmentPtr(NonNull<u8>);
 /// The segment's own header; guarded by its node's lock.
 pub(crate) struct SegmentHeader {
     node: Cell<NodeIndex>,
+    /// Its pool's generation: constant.
+    generation: Cell<u32>,
     /// Slots nobody holds.
     free: Bitmap,
     /// Of the free ones: written since they were last given back to the kernel, and lately.
@@ -408,16 +410,23 @@ impl SegmentPtr {
         self.header().node.get()
     }
 
-    /// Makes a granule a segment of the node, all its slots free and clean, of which the first `mapped` are mapped and zero.
-    pub(crate) fn begin(self, node: NodeIndex, mapped: usize) {
+    /// Makes a granule a segment of the node's pool in its generation, all slots free and clean, of which the first `mapped` are
+    /// mapped and zero.
+    pub(crate) fn begin(self, node: NodeIndex, generation: u32, mapped: usize) {
         let header = self.header();
         header.node.set(node);
+        header.generation.set(generation);
         header.free.set_range(FIRST_SLOT, SLOTS - FIRST_SLOT);
         self.choose_guards();
         header.free_count.set(USABLE_SLOTS as u32);
         header.usable.set(USABLE_SLOTS as u32);
         header.longest_at_most.set(USABLE_SLOTS as u32);
         self.note_mapped(mapped);
+    }
+
+    /// Its pool's generation when it was made.
+    pub(crate) fn generation(self) -> u32 {
+        self.header().generation.get()
     }
 
     /// How many slots are mapped, headers included.

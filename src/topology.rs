@@ -18,7 +18,7 @@ pub(crate) use available::available;
 pub use description::{Access, CpuId, Memory, Missing, Node, Topology};
 #[cfg(feature = "hwloc")]
 pub use hwloc::TopologyError;
-pub(crate) use machine::{install, look_at_allowed_nodes, look_for, machine};
+pub(crate) use machine::{after_fork_in_child, install, look_at_allowed_nodes, look_for, machine};
 pub use sysfs::Source;
 
 use crate::os::MAX_NODES;

@@ -1,6 +1,5 @@
-//! A signal handler on top of a thread that is inside one of the allocator's locks, wherever it is taken, while another
-//! thread forks, and so waits for that lock and holds others. The thread stands still there until the handler has come
-//! back, and the handler begins when the forking thread sleeps, so nothing here depends on who is quicker.
+//! A signal handler on top of a thread that is inside one of the allocator's locks, wherever it is taken, and a fork by
+//! another thread meanwhile. The thread stands still there until both are over, so nothing here depends on who is quicker.
 #![cfg(all(target_os = "linux", not(feature = "portable")))]
 
 use std::collections::BTreeSet;
@@ -21,9 +20,6 @@ static THREAD: AtomicUsize = AtomicUsize::new(0);
 static HAS_HANDLED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn handle(_: i32) {
-    while !fault::was_awaited() {
-        std::hint::spin_loop();
-    }
     entry::trim();
     BLOCKS.iter().for_each(|block| free(block.swap(ptr::null_mut(), Ordering::Relaxed)));
     HANDED.iter().for_each(|size| free(take(*size)));

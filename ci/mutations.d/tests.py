@@ -2,7 +2,7 @@
 tests that are run: a file of tests/, of preload/tests/ (`preload/...`), with `+features`, and words that choose among its
 tests; or a script of ci/."""
 MAP, LARGE, RUNS, SLOTS = "src/address_map.rs", "src/large.rs", "src/arena/large.rs", "src/node/slots.rs"
-MEMORY, THREAD = "src/os/linux/memory.rs", "src/os/linux/thread.rs"
+NODE, MEMORY, THREAD = "src/node.rs", "src/os/linux/memory.rs", "src/os/linux/thread.rs"
 ENTER, PROCESS, LISTS = "src/arena/enter.rs", "src/process.rs", "src/arena/lists.rs"
 SLAB, SEGMENT, HEAP, CHECKED = "src/slab.rs", "src/segment.rs", "src/heap.rs", "src/heap/checked.rs"
 MISUSE, PLACE, RECORD, QUARANTINE = "src/misuse.rs", "src/place.rs", "src/debug/record.rs", "src/debug/quarantine.rs"
@@ -47,10 +47,12 @@ MUTATIONS = [
     ("a page is taken to be 4 KiB long", MEMORY, "            PAGE.store(page, Ordering::Relaxed);\n            page\n",
      "            let _ = page;\n            PAGE.store(4096, Ordering::Relaxed);\n            4096\n", "pages+fault-injection"),
     # Forks, threads, loading.
-    ("a fork leaves the last pool's lock out", PROCESS,
-     "extern \"C\" fn before_fork() {\n    debug::lock_for_fork().lock_for_fork();\n    for index in 0..node::pools() {",
-     "extern \"C\" fn before_fork() {\n    debug::lock_for_fork().lock_for_fork();\n    for index in 0..node::pools() - 1 {", FORK_LOCKS),
-    ("a fork does not wait", "src/sync/lock.rs", "core::mem::forget(self.lock());", "", FORK_LOCKS),
+    ("a child leaves the last pool as it is", PROCESS,
+     "extern \"C\" fn after_fork_in_child() {\n    for index in 0..node::pools() {",
+     "extern \"C\" fn after_fork_in_child() {\n    for index in 0..node::pools() - 1 {", FORK_LOCKS),
+    ("a child keeps what a pool's lock guards that another thread held", NODE,
+     "            unsafe { &*self.inner.get() }.abandon();", "            let _ = &self.inner;", FORK_LOCKS),
+    ("a child counts slots of segments that it has given up", SLOTS, "        if !self.has(segment) {", "        if false {", FORK_LOCKS),
     ("blocks freed for another arena are dropped after a thread's end", LISTS,
      "        free_anew(Destination::arena(owner), block, segment.weight(slot));",
      "        if core::ptr::eq(tls::get(), &tls::EXITED) { return; }\n        free_anew(Destination::arena(owner), block, segment.weight(slot));",

@@ -24,6 +24,13 @@ fn children_with_threads_have_children_of_their_own() {
 }
 
 #[test]
+fn a_fork_beside_threads_inside_streams_never_hangs() {
+    fork("streams");
+    let debug = run(preloaded(compiled("fork.c", &[])).arg("streams").env("HOMING_DEBUG", "1"));
+    debug.silent();
+}
+
+#[test]
 fn programs_spawned_while_threads_allocate_begin_and_end_as_they_should() {
     fork("spawn");
 }

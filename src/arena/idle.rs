@@ -28,6 +28,14 @@ impl Shelf {
     }
 }
 
+impl Shelf {
+    /// Forgets all.
+    pub(crate) fn abandon(&self) {
+        [&self.idle, &self.looked_at].iter().for_each(|place| place.set(None));
+        self.left.set(0);
+    }
+}
+
 /// An arena of the pool's node: an idle one, or a new one. `None` where there is no memory for one.
 pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
     let shelf = pool.shelf();

@@ -37,7 +37,7 @@ static QUARANTINE: Quarantine = Quarantine {
 static IS_FROZEN: AtomicBool = AtomicBool::new(false);
 /// Threads that are giving blocks back to the heap.
 static RELEASING: AtomicUsize = AtomicUsize::new(0);
-/// How often those are looked for before the exit goes on without them: in a child of `fork` they are not there any more.
+/// How often those are looked for before the exit goes on without them.
 const LOOKS: usize = 1 << 20;
 
 /// From now on no block leaves the quarantine.
@@ -49,7 +49,7 @@ pub(super) fn freeze() {
 /// Whether the calling thread must not wait for the quarantine: it holds it, or a lock that others wait for while they hold
 /// it, as who forks does.
 fn is_inside() -> bool {
-    QUARANTINE.lock.is_mine() || node::any_is_mine()
+    is_mine() || node::any_is_mine()
 }
 
 /// Puts a freed block in; those that have to leave for it go back to the heap.
@@ -136,7 +136,15 @@ impl Queue {
     }
 }
 
-/// The lock, for `fork`.
-pub(crate) fn lock_for_fork() -> &'static Lock {
-    &QUARANTINE.lock
+/// Whether the calling thread holds the quarantine.
+pub(crate) fn is_mine() -> bool {
+    QUARANTINE.lock.is_mine()
+}
+
+/// In the child of a `fork`: what waits is given up, if another thread was in the middle of changing it.
+pub(crate) fn after_fork_in_child() {
+    if QUARANTINE.lock.is_abandoned() {
+        let _ = QUARANTINE.queue.take_all();
+    }
+    RELEASING.store(0, Ordering::SeqCst);
 }

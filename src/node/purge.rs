@@ -125,7 +125,8 @@ impl Locked {
     /// Counts a mapping's bytes as not in use any more.
     pub(crate) fn end_mapping(&self, bytes: usize) {
         let inner = self.inner();
-        inner.mapped.set(inner.mapped.get() - bytes);
+        // Less may be counted in the child of a `fork`.
+        inner.mapped.set(inner.mapped.get().saturating_sub(bytes));
     }
 
     /// A kept mapping of that part that can serve `size` bytes aligned to `align` without wasting more than a

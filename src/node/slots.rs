@@ -113,7 +113,7 @@ impl Locked {
 
     /// Takes `more` slots that follow on a run, if they are free. Gives how many of them hold old data.
     pub(crate) fn extend_run(&self, segment: SegmentPtr, end: SlotIndex, more: usize) -> Option<Slots> {
-        if !self.has_room_for(more * SLOT) || !segment.are_free(end, more) {
+        if !self.has_room_for(more * SLOT) || !self.has(segment) || !segment.are_free(end, more) {
             return None;
         }
         self.take_at(segment, end, more).and_then(|slots| self.provided(slots, more))
@@ -162,6 +162,12 @@ impl Locked {
     /// The same for slots that may read as zero.
     fn take_back(&self, segment: SegmentPtr, first: SlotIndex, count: usize, clean: bool) {
         debug_assert_eq!(segment.node(), self.node(), "slots go home to their own node");
+        if !self.has(segment) {
+            // Nobody is handed them again; only their pages go back.
+            // SAFETY: slots of a segment, which nobody uses.
+            let _ = unsafe { os::purge(segment.slot_start(first), count * SLOT) };
+            return;
+        }
         let inner = self.inner();
         let was_full = segment.free_slots() == 0;
         segment.give_slots(first, count);
@@ -186,7 +192,7 @@ impl Locked {
         self.prepare(range.start, mapped);
         // SAFETY: the granule's front is mapped, and becomes a segment's here.
         let segment = unsafe { SegmentPtr::of(range.start.as_ptr().expose_provenance()) };
-        segment.begin(self.node(), mapped);
+        segment.begin(self.node(), self.inner().generation.get(), mapped);
         range.show_headers();
         let inner = self.inner();
         segment.header().next.set(inner.segments.replace(Some(segment)));

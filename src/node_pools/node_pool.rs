@@ -111,7 +111,7 @@ impl NodePool {
 
 /// Whether the calling thread comes in on top of one of the heap's own operations.
 fn is_inside_heap() -> bool {
-    node::any_is_mine() || debug::lock_for_fork().is_mine()
+    node::any_is_mine() || debug::is_mine()
 }
 
 impl Deref for Held<'_> {

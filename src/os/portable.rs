@@ -12,7 +12,7 @@ use std::io::Write;
 
 use crate::os::fault::{self, Call};
 use crate::os::{Binding, Moved, NodeMask};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Bytes in a page, as far as the allocator's rounding is concerned.
 #[inline]
@@ -244,7 +244,7 @@ pub(crate) fn abort() -> ! {
 }
 
 /// Nothing: `fork` is not a notion that all systems have.
-pub(crate) fn at_fork(_: extern "C" fn(), _: extern "C" fn(), _: extern "C" fn()) -> bool {
+pub(crate) fn at_fork(_: extern "C" fn()) -> bool {
     true
 }
 
@@ -269,7 +269,7 @@ impl Drop for AtExit {
 
 std::thread_local! {
     static AT_EXIT: AtExit = const { AtExit(Cell::new(false)) };
-    static TOKEN: u8 = const { 0 };
+    static TOKEN: u16 = const { 0 };
 }
 
 /// Has `hook` called when a thread ends that has called [`call_at_thread_exit`].
@@ -313,18 +313,18 @@ pub(crate) fn set_thread_value(value: *mut c_void, end: extern "C" fn(*mut c_voi
     (value.is_null() || !fault::fails(Call::ThreadHook)) && VALUE.try_with(set).is_ok()
 }
 
-/// A number that no other living thread has.
+/// A number that no other living thread has, even and not 0.
 pub(crate) fn thread_token() -> usize {
-    TOKEN.try_with(|token| core::ptr::from_ref(token) as usize).unwrap_or(1)
+    TOKEN.try_with(|token| core::ptr::from_ref(token) as usize).unwrap_or(2)
 }
 
 /// Gives way; the word is looked at again after it.
-pub(crate) fn futex_wait(_: &AtomicU32, _: u32) {
+pub(crate) fn futex_wait(_: &AtomicUsize, _: usize) {
     std::thread::yield_now();
 }
 
 /// Nothing: nobody sleeps.
-pub(crate) fn futex_wake_one(_: &AtomicU32) {}
+pub(crate) fn futex_wake_one(_: &AtomicUsize) {}
 
 /// Milliseconds of a clock that never goes back.
 pub(crate) fn now_ms() -> u64 {

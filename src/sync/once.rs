@@ -2,23 +2,22 @@
 //!
 //! | state | meaning | who leaves it |
 //! |---|---|---|
-//! | `UNSET` | nobody has begun | any thread, by compare-exchange to `SETTING` (acquire) |
-//! | `SETTING` | `setter` is at it | that thread alone, by a store of `SET` (release), or `UNSET` if it could not |
+//! | `UNSET` | nobody has begun | any thread, by compare-exchange to its token (acquire) |
+//! | a token | the thread with that token is at it | that thread alone, by a store of `SET` (release), or `UNSET` if it could not |
 //! | `SET` | done; what was written before is visible to whoever reads `SET` (acquire) | nobody |
 //!
 //! The setter coming back in (a hook, a signal handler) is told so, and must go on without; everybody else waits with
 //! back-off.
 
-use super::{AtomicU8, AtomicUsize, Backoff, Ordering, const_unless_loom};
+use super::{AtomicUsize, Backoff, Ordering, const_unless_loom};
 
-const UNSET: u8 = 0;
-const SETTING: u8 = 1;
-const SET: u8 = 2;
+const UNSET: usize = 0;
+/// No thread's token: those are even.
+const SET: usize = 1;
 
 /// The three-state flag. See the module's text.
 pub(crate) struct Once {
-    state: AtomicU8,
-    setter: AtomicUsize,
+    state: AtomicUsize,
 }
 
 /// What [`Once::enter`] found.
@@ -34,7 +33,7 @@ impl Once {
     const_unless_loom! {
         /// Nobody has begun.
         pub(crate) fn new() -> Self {
-            Once { state: AtomicU8::new(UNSET), setter: AtomicUsize::new(0) }
+            Once { state: AtomicUsize::new(UNSET) }
         }
     }
 
@@ -45,33 +44,30 @@ impl Once {
     }
 
     /// Sees to it that `set` has been run to a `true` by somebody, unless this very thread is in the middle of it.
-    /// `token` is the calling thread's non-zero identity. Where `set` says `false`, the next caller tries again, and
+    /// `token` is the calling thread's. Where `set` says `false`, the next caller tries again, and
     /// this one goes on as if re-entered.
     pub(crate) fn enter(&self, token: usize, set: impl FnOnce() -> bool) -> Entry {
-        debug_assert!(token != 0);
+        debug_assert!(token != UNSET && token != SET);
         let backoff = Backoff::new();
         loop {
-            match self.state.compare_exchange(UNSET, SETTING, Ordering::Acquire, Ordering::Acquire) {
+            match self.state.compare_exchange(UNSET, token, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => {
-                    self.setter.store(token, Ordering::Relaxed);
                     let done = set();
-                    self.setter.store(0, Ordering::Relaxed);
                     self.state.store(if done { SET } else { UNSET }, Ordering::Release);
                     return if done { Entry::Done } else { Entry::Reentered };
                 }
                 Err(SET) => return Entry::Done,
-                // Only this thread writes its own token, so a relaxed load tells it apart from every other.
-                Err(_) if self.setter.load(Ordering::Relaxed) == token => return Entry::Reentered,
+                Err(setter) if setter == token => return Entry::Reentered,
                 Err(_) => backoff.wait(),
             }
         }
     }
 
-    /// In the child of a `fork`: if another thread was setting when the process forked, nobody will end it; begin anew.
+    /// In the child of a `fork`, by the forking thread of that token: if another one was setting when the process forked,
+    /// nobody will end it; begin anew.
     #[cfg_attr(loom, allow(dead_code))]
-    pub(crate) fn reset_in_child(&self) {
-        if self.state.load(Ordering::Relaxed) == SETTING {
-            self.setter.store(0, Ordering::Relaxed);
+    pub(crate) fn reset_in_child(&self, token: usize) {
+        if ![UNSET, SET, token].contains(&self.state.load(Ordering::Relaxed)) {
             self.state.store(UNSET, Ordering::Release);
         }
     }
@@ -104,8 +100,8 @@ mod loom_models {
         loom::model(|| {
             let shared = Arc::new(Shared { once: Once::new(), value: UnsafeCell::new(0) });
             let other = shared.clone();
-            let thread = loom::thread::spawn(move || use_it(&other, 2));
-            use_it(&shared, 1);
+            let thread = loom::thread::spawn(move || use_it(&other, 4));
+            use_it(&shared, 2);
             thread.join().unwrap();
         });
     }
@@ -115,9 +111,9 @@ mod loom_models {
         loom::model(|| {
             let shared = Arc::new(Shared { once: Once::new(), value: UnsafeCell::new(0) });
             let other = shared.clone();
-            let thread = loom::thread::spawn(move || use_it(&other, 2));
-            let entry = shared.once.enter(1, || {
-                assert_eq!(shared.once.enter(1, || panic!("set twice")), Entry::Reentered);
+            let thread = loom::thread::spawn(move || use_it(&other, 4));
+            let entry = shared.once.enter(2, || {
+                assert_eq!(shared.once.enter(2, || panic!("set twice")), Entry::Reentered);
                 // SAFETY: the setter is alone; loom's cell panics where it is not.
                 shared.value.with_mut(|value| unsafe { *value += 7 });
                 true

@@ -236,10 +236,16 @@ pub(crate) fn look_for(node: NodeId) -> Option<(bool, bool)> {
     Some((online, has(c"/sys/devices/system/node/has_memory").unwrap_or(online)))
 }
 
+/// 1 while somebody looks at the allowed nodes: one at a time, since who comes second has nothing to add.
+static LOOKING: AtomicU8 = AtomicU8::new(0);
+
+/// In the child of a `fork`: whoever was looking is not there.
+pub(crate) fn after_fork_in_child() {
+    LOOKING.store(0, Ordering::Relaxed);
+}
+
 /// Asks the kernel which nodes the process may use now. True where that has changed.
 pub(crate) fn look_at_allowed_nodes() -> bool {
-    /// One at a time: who comes second has nothing to add.
-    static LOOKING: AtomicU8 = AtomicU8::new(0);
     if machine().count() == 1 || LOOKING.swap(1, Ordering::Acquire) != 0 {
         return false;
     }

@@ -187,6 +187,55 @@ static void vfork_while_busy(const char *self) {
     end_threads();
 }
 
+/* Streams whose locks are held while their buffers grow, and the C library's list of them, which a fork takes. */
+enum { LINE = 9000 };
+static char lines_file[] = "/tmp/homing-lines-XXXXXX";
+
+static void *flushes(void *nothing) {
+    while (!atomic_load(&stop)) fflush(NULL);
+    return nothing;
+}
+
+static void *reads_lines(void *nothing) {
+    FILE *stream = fopen(lines_file, "r");
+    CHECK(stream);
+    while (stream && !atomic_load(&stop)) {
+        char *line = NULL;
+        size_t room = 0;
+        rewind(stream);
+        while (getline(&line, &room, stream) > 0) {}
+        free(line);
+    }
+    if (stream) fclose(stream);
+    return nothing;
+}
+
+static void fork_beside_streams(void) {
+    int file = mkstemp(lines_file);
+    CHECK(file >= 0);
+    FILE *stream = fdopen(file, "w");
+    CHECK(stream);
+    for (int i = 0; stream && i < 5; i++) fprintf(stream, "%*d\n", LINE, i);
+    fclose(stream);
+    pthread_t beside[4];
+    for (int i = 0; i < 4; i++) beside[i] = started(i % 2 ? reads_lines : flushes, NULL);
+    for (int round = 0; round < 300 && !failures; round++) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(60);
+            work((unsigned)round, 10);
+            /* The list of streams is the child's, and nobody is inside. */
+            FILE *own = fopen(lines_file, "r");
+            CHECK(own && fflush(NULL) == 0);
+            _exit(failures ? 1 : status_of(round));
+        }
+        expect_status(child, status_of(round));
+    }
+    atomic_store(&stop, 1);
+    for (int i = 0; i < 4; i++) pthread_join(beside[i], NULL);
+    unlink(lines_file);
+}
+
 int main(int count, char **words) {
     const char *what = count > 1 ? words[1] : "";
     /* The whole program does not hang either. */
@@ -195,6 +244,7 @@ int main(int count, char **words) {
     else if (!strcmp(what, "children")) fork_in_children();
     else if (!strcmp(what, "threads")) fork_in_threads();
     else if (!strcmp(what, "spawn")) spawn_while_busy(words[0]);
+    else if (!strcmp(what, "streams")) fork_beside_streams();
     else if (!strcmp(what, "vfork")) vfork_while_busy(words[0]);
     else if (!strcmp(what, "spawned") && count > 2) return live_as_spawned(words[2]);
     else return 9;

@@ -170,10 +170,9 @@ pub(crate) fn abort() -> ! {
     unsafe { libc::abort() }
 }
 
-/// Has `prepare` called before every `fork`, and `parent` and `child` after it. May allocate. False where the C library
-/// has no room for it.
+/// Has `child` called in the child of every `fork`. May allocate. False where the C library has no room for it.
 #[must_use]
-pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> bool {
+pub(crate) fn at_fork(child: extern "C" fn()) -> bool {
     unsafe extern "C" {
         fn pthread_atfork(
             prepare: Option<extern "C" fn()>,
@@ -182,8 +181,8 @@ pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: 
         ) -> i32;
     }
     !fault::fails(Call::ProcessHook)
-        // SAFETY: the three are plain functions of the program that live as long as it does.
-        && keeping_errno(|| unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) }) == 0
+        // SAFETY: a plain function of the program that lives as long as it does.
+        && keeping_errno(|| unsafe { pthread_atfork(None, None, Some(child)) }) == 0
 }
 
 /// Has `hook` called when the process exits by `exit` or a return from `main`. May allocate. False where the C library

@@ -5,9 +5,9 @@ use core::ffi::c_void;
 use super::keeping_errno;
 use super::process::token_pointer;
 use crate::os::fault::{self, Call};
-use crate::sync::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 
-/// A number that no other living thread has: the thread pointer, or the address of the thread's `errno`.
+/// A number that no other living thread has, even and not 0: the thread pointer, or the address of the thread's `errno`.
 #[inline(always)]
 pub(crate) fn thread_token() -> usize {
     #[cfg(target_arch = "x86_64")]
@@ -27,24 +27,33 @@ pub(crate) fn thread_token() -> usize {
     }
 }
 
-/// Sleeps while the word is `expected`; may wake for no reason (futex(2)).
-pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
+/// The half of a word that the kernel looks at: the lower one.
+fn futex_of(word: &AtomicUsize) -> *mut u32 {
+    let halves = size_of::<usize>() / size_of::<u32>();
+    let half = if cfg!(target_endian = "big") { halves - 1 } else { 0 };
+    // SAFETY: within the word.
+    unsafe { word.as_ptr().cast::<u32>().add(half) }
+}
+
+/// Sleeps while the word is `expected`, or differs in its upper half only; may wake for no reason (futex(2)).
+pub(crate) fn futex_wait(word: &AtomicUsize, expected: usize) {
     if fault::fails(Call::Wait) {
         return;
     }
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the word is a valid, aligned futex for as long as the call runs; a null timeout waits for ever.
+    let expected = expected as u32;
+    // SAFETY: a valid, aligned futex for as long as the call runs; a null timeout waits for ever.
     keeping_errno(|| unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, core::ptr::null::<libc::timespec>())
+        libc::syscall(libc::SYS_futex, futex_of(word), operation, expected, core::ptr::null::<libc::timespec>())
     });
 }
 
 /// Wakes one thread that sleeps on the word. Not made to fail: the kernel refuses it for a word that is no memory, or
 /// together with the wait, and then nobody sleeps.
-pub(crate) fn futex_wake_one(word: &AtomicU32) {
+pub(crate) fn futex_wake_one(word: &AtomicUsize) {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word is a valid, aligned futex.
-    keeping_errno(|| unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 1) });
+    keeping_errno(|| unsafe { libc::syscall(libc::SYS_futex, futex_of(word), operation, 1) });
 }
 
 /// Milliseconds of a clock that never goes back, to a few milliseconds exact (CLOCK_MONOTONIC_COARSE).
