@@ -515,3 +515,30 @@ impl Locked {
         bytes <= config::current().pool_limit.saturating_sub(self.used())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_thread_was_changing_when_the_process_forked_is_given_up_in_the_child() {
+        // No thread runs on a node of that number.
+        let unused = pool(NodeIndex::new(INDICES - 2));
+        let had = |slots: usize| {
+            let pool = unused.lock();
+            pool.inner().used_slots.set(slots);
+            pool
+        };
+        drop(had(3));
+        unused.after_fork_in_child();
+        assert_eq!(unused.lock().inner().used_slots.get(), 3, "nobody held it");
+        let held = had(4);
+        unused.after_fork_in_child();
+        assert_eq!(held.inner().used_slots.get(), 4, "the forking thread itself held it, and goes on");
+        drop(held);
+        std::thread::spawn(move || core::mem::forget(had(5))).join().unwrap();
+        unused.after_fork_in_child();
+        let pool = unused.lock();
+        assert_eq!((pool.inner().used_slots.get(), pool.inner().generation.get()), (0, 1));
+    }
+}

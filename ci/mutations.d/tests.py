@@ -51,7 +51,7 @@ MUTATIONS = [
      "extern \"C\" fn after_fork_in_child() {\n    for index in 0..node::pools() {",
      "extern \"C\" fn after_fork_in_child() {\n    for index in 0..node::pools() - 1 {", FORK_LOCKS),
     ("a child keeps what a pool's lock guards that another thread held", NODE,
-     "            unsafe { &*self.inner.get() }.abandon();", "            let _ = &self.inner;", FORK_LOCKS),
+     "            unsafe { &*self.inner.get() }.abandon();", "            let _ = unsafe { &*self.inner.get() };", INSIDE + " what_another_thread"),
     ("a child counts slots of segments that it has given up", SLOTS, "        if !self.has(segment) {", "        if false {", FORK_LOCKS),
     ("blocks freed for another arena are dropped after a thread's end", LISTS,
      "        free_anew(Destination::arena(owner), block, segment.weight(slot));",
