@@ -324,6 +324,23 @@ pub(crate) fn suspect_free_block(segment: SegmentPtr, slot: SlotIndex, word: Own
     }
 }
 
+/// Before this code is unloaded: gives back what waits in idle arenas and pools, and all of these too, unless a thread has an
+/// arena still or a block is in use.
+pub(crate) fn give_everything_back() {
+    let pools = || (0..node::pools()).filter_map(|index| node::pool(NodeIndex::new(index)).try_lock_started());
+    let (mut idle_arenas, mut is_unused) = (0, true);
+    for pool in pools() {
+        give_up_unused_of_idle(&pool);
+        pool.trim();
+        idle_arenas += idle::each(&pool).count();
+        is_unused &= idle::holds_all(&pool);
+    }
+    if is_unused && idle_arenas == Arena::all().count() {
+        ALL.store(core::ptr::null_mut(), Ordering::Release);
+        pools().for_each(|pool| pool.give_all_back());
+    }
+}
+
 /// Gives up the slabs of idle arenas of the pool's node of which every block is there.
 pub(crate) fn give_up_unused_of_idle(pool: &crate::node::Locked) {
     for arena in idle::each(pool) {

@@ -61,14 +61,11 @@ pub(crate) fn is_on() -> bool {
     config::current().debug != Debug::Off
 }
 
-/// Done once, when the process is set up and may allocate: what stacks are read with may have to be loaded. False where the
-/// C library has no room to have the exit looked at.
-pub(crate) fn begin() -> bool {
-    if !is_on() {
-        return true;
+/// Done once, when the process is set up and may allocate: what stacks are read with may have to be loaded.
+pub(crate) fn begin() {
+    if is_on() {
+        stack::begin();
     }
-    stack::begin();
-    crate::os::at_exit(at_exit)
 }
 
 /// A watched block. Never inlined: see `stack`. `None` where there is no memory for it.
@@ -231,7 +228,10 @@ fn each_watched(mut visit: impl FnMut(Watched, usize)) {
 }
 
 /// When the process exits: looks at every block once more, and for those that nothing points to.
-extern "C" fn at_exit() {
+pub(crate) fn at_exit() {
+    if !is_on() {
+        return;
+    }
     quarantine::freeze();
     each_watched(|watched, length| {
         if let Err(finding) = watched.check(length) {

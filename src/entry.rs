@@ -175,11 +175,16 @@ pub fn trim() -> bool {
     heap::trim()
 }
 
-/// Registers what is called at forks, if that was not done yet. To be called as early as possible in a process whose
-/// `malloc` this is: what others have registered before runs, at a fork, while the allocator's locks are held. Allocates
-/// nothing by itself.
-pub fn register_fork_handlers() {
-    crate::process::register_fork_handlers();
+/// To be called as early as possible in a process whose `malloc` this is: reads the machine, which opens files, and registers
+/// what is called at forks. Allocates nothing by itself.
+pub fn process_begins() {
+    crate::process::begin();
+}
+
+/// To be called when a process ends for which [`process_begins`] was called: writes the summary and looks at watched blocks, if the settings say
+/// so. Allocating and freeing go on as before.
+pub fn process_ends() {
+    crate::process::end();
 }
 
 /// For a loader that runs code of programs before it has filled the thread-local storage of the thread that it runs on:

@@ -1,13 +1,15 @@
-//! What is done once a process: reading the settings and the machine, and the hooks of threads,
-//! forks and the exit.
+//! What is done once a process: reading the machine and the settings, and the hooks of threads, forks and the end.
 
 use crate::config::{self, Config};
 use crate::sync::once::{Entry, Once};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, Ordering};
 use crate::{arena, debug, hardened, node, os, stats, topology};
 
+static MACHINE: Once = Once::new();
 static SET_UP: Once = Once::new();
 static HOOKS: Once = Once::new();
+static END: Once = Once::new();
+static FORK_HANDLERS: Once = Once::new();
 
 /// First uses that found no environment; after so many, the process has none (clearenv(3)).
 static EARLY: AtomicU32 = AtomicU32::new(0);
@@ -22,56 +24,94 @@ pub(crate) fn set_up(base: &Config) -> bool {
     first_use(base)
 }
 
+/// Does once, and as early as it is called, whatever opens files or asks the kernel for more than memory: a process may
+/// forbid itself such calls later. The settings are not needed for it, which a program may still make. False where the
+/// calling thread is in the middle of it.
+pub(crate) fn look_at_machine() -> bool {
+    let look = || {
+        hardened::begin();
+        // SAFETY: the one that sets up is alone until it is done.
+        unsafe { topology::install() };
+        node::place_pools();
+        true
+    };
+    MACHINE.enter(os::thread_token(), look) == Entry::Done
+}
+
 #[cold]
 fn first_use(base: &Config) -> bool {
     let entry = SET_UP.enter(os::thread_token(), || {
         let mut config = *base;
         let has_environment = config.read_environment();
-        if !has_environment && EARLY.fetch_add(1, Ordering::Relaxed) < EARLY_CALLS {
+        if !has_environment && EARLY.fetch_add(1, Ordering::Relaxed) < EARLY_CALLS || !look_at_machine() {
             // The C library is not there yet: whoever comes in this early is served by the emergency path.
             return false;
         }
         config.settle();
-        hardened::begin();
         // SAFETY: the one that sets up is alone until it is done.
-        unsafe {
-            config::install(config);
-            topology::install();
-        }
-        node::place_pools();
+        unsafe { config::install(config) };
         node::check_policy();
-        os::set_thread_exit_hook(arena::enter::on_thread_exit);
         true
     });
     entry == Entry::Done
 }
 
-/// Registers what is called at forks and at the exit; these allocate, so that they come after the first arena.
+/// Registers what is called at forks and at the end; these allocate, so that they come after the first arena.
 #[cold]
 pub(crate) fn register_hooks() {
     HOOKS.enter(os::thread_token(), || {
-        let config = config::current();
         // Where the C library has no room now, the next thread tries again.
-        if !register_fork_handlers() || !register_report(config) || !debug::begin() {
+        if !register_fork_handlers() || !register_end() {
             return false;
         }
-        if config.verbose {
+        debug::begin();
+        if config::current().verbose {
             stats::say_settings();
         }
         true
     });
 }
 
-static REPORT: Once = Once::new();
+/// Set where the library that this code is part of tells by itself when the process ends.
+static TELLS_END: AtomicBool = AtomicBool::new(false);
+/// Set once the process has ended.
+static HAS_ENDED: AtomicBool = AtomicBool::new(false);
 
-/// Has the summary written at the exit, if it is wanted: once, however often the other hooks are tried. False where that
-/// could not be done.
-fn register_report(config: &Config) -> bool {
-    let is_wanted = config.summary || config.report.is_some();
-    !is_wanted || REPORT.enter(os::thread_token(), || os::at_exit(stats::at_exit)) == Entry::Done
+/// For a library that is the process's `malloc`, as early as possible: see [`look_at_machine`]. It will call [`end`] itself,
+/// since the C library allocates under the lock of what it is to call at the end.
+pub(crate) fn begin() {
+    TELLS_END.store(true, Ordering::Relaxed);
+    look_at_machine();
+    register_fork_handlers();
 }
 
-static FORK_HANDLERS: Once = Once::new();
+/// Has the end noticed, once, however often the other hooks are tried. False where that could not be done.
+fn register_end() -> bool {
+    TELLS_END.load(Ordering::Relaxed) || END.enter(os::thread_token(), || os::at_exit(on_end)) == Entry::Done
+}
+
+extern "C" fn on_end() {
+    end();
+    leave();
+}
+
+/// The process exits, or the library is unloaded that this code is part of.
+pub(crate) fn end() {
+    if SET_UP.is_done() && !HAS_ENDED.swap(true, Ordering::Relaxed) {
+        stats::at_exit();
+        debug::at_exit();
+    }
+}
+
+/// If this code is part of a library, which may be unloaded next: leaves nothing behind that leads back to it, and gives
+/// back what nobody uses. What is still used stays where it is. Other threads may be at work, if the process exits.
+fn leave() {
+    if os::own_shared_object().is_some() {
+        crate::thread_cleanup();
+        os::remove_thread_hooks();
+        arena::give_everything_back();
+    }
+}
 
 /// Registers what is called in the child of a fork. Such handlers are called in the order of their registration: the earlier
 /// this comes, the less of other people's code allocates in the child before. False where that could not be done, and is to
@@ -97,5 +137,5 @@ extern "C" fn after_fork_in_child() {
     debug::after_fork_in_child();
     topology::after_fork_in_child();
     let token = os::thread_token();
-    [&SET_UP, &HOOKS, &REPORT, &FORK_HANDLERS].iter().for_each(|once| once.reset_in_child(token));
+    [&MACHINE, &SET_UP, &HOOKS, &END, &FORK_HANDLERS].iter().for_each(|once| once.reset_in_child(token));
 }

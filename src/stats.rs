@@ -73,8 +73,8 @@ fn each_pool(mut visit: impl FnMut(NodeIndex, PoolFigures)) {
     }
 }
 
-/// Writes the summary, when the process exits.
-pub(crate) extern "C" fn at_exit() {
+/// Writes the summary, when the process exits, if it is wanted.
+pub(crate) fn at_exit() {
     let config = config::current();
     match config.report {
         Some((process, descriptor)) if process == os::process_id() => write_summary(descriptor),

@@ -19,5 +19,15 @@ static FIRST: extern "C" fn() = first;
 extern "C" fn first() {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     homing::entry::storage_is_filled();
-    homing::entry::register_fork_handlers();
+    homing::entry::process_begins();
+}
+
+/// Run by the dynamic linker when the process exits, after all that was registered by `atexit(3)`. Registering it there would
+/// not do: the C library allocates under the lock that this takes.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static LAST: extern "C" fn() = last;
+
+extern "C" fn last() {
+    homing::entry::process_ends();
 }

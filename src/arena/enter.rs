@@ -10,6 +10,7 @@
 //! | an arena, busy | re-entered in a slow path | emergency |
 //! | `EXITED` | its exit hook has run | borrows an idle arena for the one operation |
 
+use core::ffi::c_void;
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::{Arena, idle, tls};
@@ -215,7 +216,7 @@ fn enter_without_arena(arena: &'static Arena, base: &Config) -> Result<Held, Ref
     }
     tls::set(found);
     // May allocate, from the arena just found.
-    let is_hooked = os::call_at_thread_exit();
+    let is_hooked = os::call_at_thread_exit(on_thread_exit);
     if !process::has_hooks() {
         process::register_hooks();
     }
@@ -310,7 +311,7 @@ fn retire(arena: &'static Arena) {
 }
 
 /// The end of a thread.
-pub(crate) extern "C" fn on_thread_exit() {
+pub(crate) extern "C" fn on_thread_exit(_: *mut c_void) {
     let arena = tls::get();
     if arena.id.get().is_some() && !arena.busy.get() {
         tls::set(&tls::ATTACHING);

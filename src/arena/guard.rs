@@ -122,7 +122,7 @@ mod tests {
     fn a_thread_past_its_exit_hook_stays_past_it() {
         thread::spawn(|| {
             let block = take(24);
-            enter::on_thread_exit();
+            enter::on_thread_exit(core::ptr::null_mut());
             {
                 let _guard = Apart::begin();
                 use_mappings();

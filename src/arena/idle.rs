@@ -14,6 +14,8 @@ pub(crate) struct Shelf {
     looked_at: Cell<Option<&'static Arena>>,
     next_new: Cell<*mut Arena>,
     left: Cell<usize>,
+    /// Slots that arenas lie in.
+    slots: Cell<usize>,
 }
 
 impl Shelf {
@@ -24,16 +26,20 @@ impl Shelf {
             looked_at: Cell::new(None),
             next_new: Cell::new(core::ptr::null_mut()),
             left: Cell::new(0),
+            slots: Cell::new(0),
         }
     }
-}
 
-impl Shelf {
     /// Forgets all.
     pub(crate) fn abandon(&self) {
         [&self.idle, &self.looked_at].iter().for_each(|place| place.set(None));
-        self.left.set(0);
+        [&self.left, &self.slots].iter().for_each(|count| count.set(0));
     }
+}
+
+/// Whether arenas are all that the pool's slots hold.
+pub(super) fn holds_all(pool: &Locked) -> bool {
+    pool.slot_counts().0 == pool.shelf().slots.get()
 }
 
 /// An arena of the pool's node: an idle one, or a new one. `None` where there is no memory for one.
@@ -53,6 +59,7 @@ pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
         }
         shelf.next_new.set(slots.start().as_ptr().cast());
         shelf.left.set(SLOT / size_of::<Arena>());
+        shelf.slots.set(shelf.slots.get() + 1);
     }
     let new = shelf.next_new.get();
     // SAFETY: one arena further on is the next new one, or the slot's end.

@@ -4,9 +4,9 @@
 //! [`ATTACHING`], and after its end [`EXITED`]: arenas that never have a block, so that every operation on them goes to
 //! the slow path, which tells them apart by their address.
 //!
-//! On x86-64 Linux the word is 8 bytes of initial-exec thread-local storage, read by one load through `fs` (Drepper, "ELF
-//! Handling For Thread-Local Storage", 4.3.6): `thread_local!` in a shared object would call `__tls_get_addr`. Elsewhere
-//! it is a `thread_local!` without a destructor.
+//! The word is a `thread_local!` without a destructor. In a program that is one load (Drepper, "ELF Handling For Thread-Local
+//! Storage", 4.4.6: local-exec). In a shared object it is a call of `__tls_get_addr`, and any number of them can be opened.
+//! With the feature `initial-exec` on x86-64 Linux it is 8 bytes of initial-exec storage, read by two loads (4.3.6).
 
 use super::Arena;
 
@@ -17,7 +17,7 @@ pub(crate) static ATTACHING: Arena = Arena::new();
 /// The arena of threads whose exit hook has run.
 pub(crate) static EXITED: Arena = Arena::new();
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", feature = "initial-exec"))]
 mod word {
     use super::{Arena, EMPTY};
 
@@ -71,7 +71,7 @@ mod word {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", feature = "initial-exec")))]
 mod word {
     use core::cell::Cell;
 

@@ -200,6 +200,21 @@ impl Locked {
         Some(segment)
     }
 
+    fn range_of(&self, segment: SegmentPtr) -> Range {
+        Range { part: part_of(self.node()), start: segment.start(), size: segment.mapped() * SLOT, front: 0 }
+    }
+
+    /// Gives all segments back to the kernel, arenas and all, and begins anew. For when none of them is used any more.
+    pub(crate) fn give_all_back(&self) {
+        let mut next = self.inner().segments.get();
+        while let Some(segment) = next {
+            next = segment.header().next.get();
+            // SAFETY: nobody uses what lies there, and the pool forgets it below.
+            unsafe { self.range_of(segment).unmap() };
+        }
+        self.inner().abandon();
+    }
+
     /// Gives the segments back to the kernel in which nothing is used or waits, but for so many. True where there was one.
     pub(super) fn drop_unused_segments(&self, mut spare: usize) -> bool {
         let inner = self.inner();
@@ -214,11 +229,9 @@ impl Locked {
             }
             place.set(segment.header().next.get());
             self.unlist(segment);
-            let slots = segment.mapped();
-            inner.mapped_slots.set(inner.mapped_slots.get() - slots);
-            let range = Range { part: part_of(self.node()), start: segment.start(), size: slots * SLOT, front: 0 };
+            inner.mapped_slots.set(inner.mapped_slots.get() - segment.mapped());
             // SAFETY: no slot of it is taken, and it is on no list any more.
-            unsafe { range.unmap() };
+            unsafe { self.range_of(segment).unmap() };
         }
         inner.mapped_slots.get() < mapped_before
     }

@@ -12,7 +12,7 @@ use std::io::Write;
 
 use crate::os::fault::{self, Call};
 use crate::os::{Binding, Moved, NodeMask};
-use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering};
 
 /// Bytes in a page, as far as the allocator's rounding is concerned.
 #[inline]
@@ -253,35 +253,30 @@ pub(crate) fn at_exit(_: extern "C" fn()) -> bool {
     true
 }
 
-static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
-
-struct AtExit(Cell<bool>);
+/// What is called when a thread ends, if anything is.
+struct AtExit(Cell<Option<extern "C" fn(*mut c_void)>>);
 
 impl Drop for AtExit {
     fn drop(&mut self) {
-        let hook = HOOK.load(Ordering::Relaxed);
-        if !hook.is_null() {
-            // SAFETY: `set_thread_exit_hook` stored such a function there.
-            unsafe { core::mem::transmute::<*mut (), extern "C" fn()>(hook)() };
+        if let Some(hook) = self.0.get() {
+            hook(core::ptr::null_mut());
         }
     }
 }
 
 std::thread_local! {
-    static AT_EXIT: AtExit = const { AtExit(Cell::new(false)) };
+    static AT_EXIT: AtExit = const { AtExit(Cell::new(None)) };
     static TOKEN: u16 = const { 0 };
-}
-
-/// Has `hook` called when a thread ends that has called [`call_at_thread_exit`].
-pub(crate) fn set_thread_exit_hook(hook: extern "C" fn()) {
-    HOOK.store(hook as *mut (), Ordering::Relaxed);
 }
 
 /// Has the hook called when the calling thread ends, among the destructors of its thread-local values. False where those
 /// have been.
-pub(crate) fn call_at_thread_exit() -> bool {
-    AT_EXIT.try_with(|at_exit| at_exit.0.set(true)).is_ok()
+pub(crate) fn call_at_thread_exit(hook: extern "C" fn(*mut c_void)) -> bool {
+    AT_EXIT.try_with(|at_exit| at_exit.0.set(Some(hook))).is_ok()
 }
+
+/// Nothing: no code is unloaded, as far as is known.
+pub(crate) fn remove_thread_hooks() {}
 
 /// What a thread has left, and what is called with it at the thread's end.
 struct Value(Cell<*mut c_void>, Cell<Option<extern "C" fn(*mut c_void)>>);

@@ -1,6 +1,6 @@
 //! The process: its environment, its files, its standard error, its forks.
 
-use core::ffi::{CStr, c_char, c_void};
+use core::ffi::{CStr, c_char};
 
 use super::keeping_errno;
 use crate::os::fault::{self, Call};
@@ -191,9 +191,4 @@ pub(crate) fn at_fork(child: extern "C" fn()) -> bool {
 pub(crate) fn at_exit(hook: extern "C" fn()) -> bool {
     // SAFETY: the hook is a plain function of the program.
     !fault::fails(Call::ProcessHook) && keeping_errno(|| unsafe { libc::atexit(hook) }) == 0
-}
-
-/// A pointer-sized nothing for thread-specific data.
-pub(super) const fn token_pointer(value: usize) -> *mut c_void {
-    core::ptr::without_provenance_mut(value)
 }

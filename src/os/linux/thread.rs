@@ -3,7 +3,6 @@
 use core::ffi::c_void;
 
 use super::keeping_errno;
-use super::process::token_pointer;
 use crate::os::fault::{self, Call};
 use crate::sync::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 
@@ -281,61 +280,86 @@ mod rseq {
     }
 }
 
-/// The key's number plus one; 0 while there is none.
-static KEY: AtomicUsize = AtomicUsize::new(0);
-static HOOK: AtomicUsize = AtomicUsize::new(0);
+/// A key of the C library's for thread-specific data (pthread_key_create(3)), made when it is first needed.
+///
+/// | state | meaning | who leaves it |
+/// |---|---|---|
+/// | `NONE` | there is none | any thread, by compare-exchange to a key's number and 2 |
+/// | a number and 2 | the key | `remove` |
+/// | `REMOVED` | there is none any more | nobody |
+struct ThreadKey(AtomicUsize);
 
-/// Makes `hook` what [`call_at_thread_exit`] has called. To be called once, before that.
-pub(crate) fn set_thread_exit_hook(hook: extern "C" fn()) {
-    HOOK.store(hook as usize, Ordering::Relaxed);
-    make_key();
-}
+impl ThreadKey {
+    const NONE: usize = 0;
+    const REMOVED: usize = 1;
 
-/// The key's number plus one, made if there is none; 0 where the C library has none left.
-fn make_key() -> usize {
-    let mut key: libc::pthread_key_t = 0;
-    if fault::fails(Call::ThreadHook)
-        // SAFETY: the buffer has the type the call fills; the destructor is a function of the program.
-        || keeping_errno(|| unsafe { libc::pthread_key_create(&raw mut key, Some(end_of_thread)) }) != 0
-    {
-        return 0;
+    const fn new() -> Self {
+        ThreadKey(AtomicUsize::new(Self::NONE))
     }
-    match KEY.compare_exchange(0, key as usize + 1, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => key as usize + 1,
-        Err(others) => {
+
+    fn number(&self) -> Option<libc::pthread_key_t> {
+        self.0.load(Ordering::Acquire).checked_sub(2).map(|key| key as libc::pthread_key_t)
+    }
+
+    /// The key, made if there is none; `None` where the C library has none left, or it was removed.
+    fn made(&self, end: extern "C" fn(*mut c_void)) -> Option<libc::pthread_key_t> {
+        if self.0.load(Ordering::Acquire) != Self::NONE {
+            return self.number();
+        }
+        let mut key: libc::pthread_key_t = 0;
+        if fault::fails(Call::ThreadHook)
+            // SAFETY: the buffer has the type the call fills; the destructor is a function of the program.
+            || keeping_errno(|| unsafe { libc::pthread_key_create(&raw mut key, Some(end)) }) != 0
+        {
+            return None;
+        }
+        if self.0.compare_exchange(Self::NONE, key as usize + 2, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: made above, and never used.
             keeping_errno(|| unsafe { libc::pthread_key_delete(key) });
-            others
+        }
+        self.number()
+    }
+
+    fn get(&self) -> *mut c_void {
+        match self.number() {
+            // SAFETY: the key was made by `pthread_key_create`.
+            Some(key) => unsafe { libc::pthread_getspecific(key) },
+            None => core::ptr::null_mut(),
+        }
+    }
+
+    fn set(&self, value: *mut c_void, end: extern "C" fn(*mut c_void)) -> bool {
+        let Some(key) = self.made(end) else { return false };
+        let fails = !value.is_null() && fault::fails(Call::ThreadHook);
+        // SAFETY: as in `get`.
+        !fails && keeping_errno(|| unsafe { libc::pthread_setspecific(key, value) }) == 0
+    }
+
+    fn remove(&self) {
+        let key = self.number();
+        self.0.store(Self::REMOVED, Ordering::Release);
+        if let Some(key) = key {
+            // SAFETY: the key was made by `pthread_key_create`, and is deleted once.
+            keeping_errno(|| unsafe { libc::pthread_key_delete(key) });
         }
     }
 }
 
-/// Has the hook called when the calling thread ends, among the destructors of thread-specific data, after those of C++'s
-/// and Rust's thread-local objects. May allocate, for late keys. False where the C library has no key or no memory for
-/// it: the hook is not called.
-#[must_use]
-pub(crate) fn call_at_thread_exit() -> bool {
-    let key = match KEY.load(Ordering::Acquire) {
-        0 => make_key(),
-        key => key,
-    };
-    key != 0
-        && !fault::fails(Call::ThreadHook)
-        // SAFETY: the key was made by `pthread_key_create` and is never deleted.
-        && keeping_errno(|| unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, token_pointer(1)) }) == 0
-}
+static HOOK: ThreadKey = ThreadKey::new();
+static VALUE: ThreadKey = ThreadKey::new();
 
-/// The key of [`thread_value`], plus one; 0 while there is none.
-static VALUE_KEY: AtomicUsize = AtomicUsize::new(0);
+/// Has the hook called when the calling thread ends, among the destructors of thread-specific data, after those of C++'s
+/// and Rust's thread-local objects. It is the same at every call. May allocate, for late keys. False where the C library has
+/// no key or no memory for it: the hook is not called.
+#[must_use]
+pub(crate) fn call_at_thread_exit(hook: extern "C" fn(*mut c_void)) -> bool {
+    HOOK.set(core::ptr::without_provenance_mut(1), hook)
+}
 
 /// What the calling thread has left by [`set_thread_value`]; null where it has not, and from its end on.
 #[inline]
 pub(crate) fn thread_value() -> *mut c_void {
-    match VALUE_KEY.load(Ordering::Acquire) {
-        0 => core::ptr::null_mut(),
-        // SAFETY: the key was made by `pthread_key_create` and is never deleted.
-        key => unsafe { libc::pthread_getspecific((key - 1) as libc::pthread_key_t) },
-    }
+    VALUE.get()
 }
 
 /// Leaves a value for the calling thread, which `end` is called with when the thread ends, among the destructors of
@@ -343,32 +367,11 @@ pub(crate) fn thread_value() -> *mut c_void {
 /// (PTHREAD_DESTRUCTOR_ITERATIONS). `end` is the same at every call. May allocate, for late keys. False where the C library
 /// has no key or no memory for it; not where the thread has left one before.
 pub(crate) fn set_thread_value(value: *mut c_void, end: extern "C" fn(*mut c_void)) -> bool {
-    let mut key = VALUE_KEY.load(Ordering::Acquire);
-    if key == 0 {
-        let mut new: libc::pthread_key_t = 0;
-        // SAFETY: the buffer has the type the call fills; the destructor is a function of the program.
-        let made = !fault::fails(Call::ThreadHook)
-            && keeping_errno(|| unsafe { libc::pthread_key_create(&raw mut new, Some(end)) }) == 0;
-        if !made {
-            return false;
-        }
-        key = match VALUE_KEY.compare_exchange(0, new as usize + 1, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => new as usize + 1,
-            Err(others) => {
-                // SAFETY: made above, and never used.
-                keeping_errno(|| unsafe { libc::pthread_key_delete(new) });
-                others
-            }
-        };
-    }
-    let fails = !value.is_null() && fault::fails(Call::ThreadHook);
-    // SAFETY: as in `thread_value`.
-    !fails && keeping_errno(|| unsafe { libc::pthread_setspecific((key - 1) as libc::pthread_key_t, value) }) == 0
+    VALUE.set(value, end)
 }
 
-extern "C" fn end_of_thread(_: *mut c_void) {
-    let hook = HOOK.load(Ordering::Relaxed);
-    // SAFETY: `set_thread_exit_hook` stored such a function there before it made the key that leads here.
-    let hook = unsafe { core::mem::transmute::<usize, extern "C" fn()>(hook) };
-    hook();
+/// Before this code is unloaded: nothing of it is called any more when a thread ends, and nothing can be left for threads.
+pub(crate) fn remove_thread_hooks() {
+    HOOK.remove();
+    VALUE.remove();
 }
