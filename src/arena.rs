@@ -37,6 +37,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::config::Config;
 use crate::node::{self, Whereabouts};
+use crate::os;
 use crate::segment::{ARENA_ALIGN, LEAST_WEIGHT_OF_TWO_WORDS, OwnerWord, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::{ByClass, CLASSES, ClassId};
 use crate::slab::{self, Block, Slab};
@@ -94,6 +95,8 @@ pub(crate) struct Arena {
     reused_bytes: Cell<u64>,
     /// Refills since it was last looked after, and when that was.
     lookout: Lookout,
+    /// The kernel's number of its thread, where it was asked for; else 0.
+    thread: Cell<u32>,
     next_idle: Cell<Option<&'static Arena>>,
     /// The next of all arenas. Written before the arena is published, and constant.
     next_of_all: Cell<Option<&'static Arena>>,
@@ -142,6 +145,7 @@ impl Arena {
             reused_runs: Cell::new(0),
             reused_bytes: Cell::new(0),
             lookout: Lookout::new(),
+            thread: Cell::new(0),
             next_idle: Cell::new(None),
             next_of_all: Cell::new(None),
             inbox: CachePadded::new(Inbox::new()),
@@ -260,6 +264,25 @@ impl Arena {
 /// Whether the calling thread has an arena.
 pub(crate) fn is_attached() -> bool {
     tls::get().id.get().is_some()
+}
+
+/// The kernel's number of the calling thread, which is asked for once a thread.
+pub(crate) fn thread_number() -> u32 {
+    let arena = tls::get();
+    if arena.id.get().is_none() {
+        return os::thread_id();
+    }
+    if arena.thread.get() == 0 {
+        arena.thread.set(os::thread_id());
+    }
+    arena.thread.get()
+}
+
+/// In the child of a `fork`: the thread has another number.
+pub(crate) fn after_fork_in_child() {
+    if is_attached() {
+        tls::get().thread.set(0);
+    }
 }
 
 /// Whether a block of the slab was freed, as far as it can be known: it waits in the calling thread's arena, in one that no

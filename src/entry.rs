@@ -175,6 +175,17 @@ pub fn trim() -> bool {
     heap::trim()
 }
 
+/// `malloc_stats(3)`: a few lines on standard error.
+pub fn write_stats() {
+    crate::stats::write_for_c();
+}
+
+/// Tells that [`process_begins`] and [`process_ends`] will be called, in a process whose `malloc` this is. To be called before
+/// anything is allocated, if that can be. Allocates nothing.
+pub fn process_will_begin() {
+    crate::process::will_be_told();
+}
+
 /// To be called as early as possible in a process whose `malloc` this is: reads the machine, which opens files, and registers
 /// what is called at forks. Allocates nothing by itself.
 pub fn process_begins() {

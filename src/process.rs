@@ -61,7 +61,7 @@ fn first_use(base: &Config) -> bool {
 pub(crate) fn register_hooks() {
     HOOKS.enter(os::thread_token(), || {
         // Where the C library has no room now, the next thread tries again.
-        if !register_fork_handlers() || !register_end() {
+        if !(IS_TOLD.load(Ordering::Relaxed) || register_fork_handlers() && register_end()) {
             return false;
         }
         debug::begin();
@@ -72,22 +72,28 @@ pub(crate) fn register_hooks() {
     });
 }
 
-/// Set where the library that this code is part of tells by itself when the process ends.
-static TELLS_END: AtomicBool = AtomicBool::new(false);
+/// Set where the library that this code is part of is the process's `malloc`, and tells when the process begins and ends. The C
+/// library allocates under the locks of what it is to call at forks and at the end, so nothing is registered from within an
+/// allocation then.
+static IS_TOLD: AtomicBool = AtomicBool::new(false);
 /// Set once the process has ended.
 static HAS_ENDED: AtomicBool = AtomicBool::new(false);
 
-/// For a library that is the process's `malloc`, as early as possible: see [`look_at_machine`]. It will call [`end`] itself,
-/// since the C library allocates under the lock of what it is to call at the end.
+/// [`begin`] and [`end`] will be called. To be called before anything is allocated, if that can be.
+pub(crate) fn will_be_told() {
+    IS_TOLD.store(true, Ordering::Relaxed);
+}
+
+/// The process begins.
 pub(crate) fn begin() {
-    TELLS_END.store(true, Ordering::Relaxed);
+    will_be_told();
     look_at_machine();
     register_fork_handlers();
 }
 
 /// Has the end noticed, once, however often the other hooks are tried. False where that could not be done.
 fn register_end() -> bool {
-    TELLS_END.load(Ordering::Relaxed) || END.enter(os::thread_token(), || os::at_exit(on_end)) == Entry::Done
+    END.enter(os::thread_token(), || os::at_exit(on_end)) == Entry::Done
 }
 
 extern "C" fn on_end() {
@@ -134,6 +140,7 @@ extern "C" fn after_fork_in_child() {
     for index in 0..node::pools() {
         node::pool(topology::NodeIndex::new(index)).after_fork_in_child();
     }
+    arena::after_fork_in_child();
     debug::after_fork_in_child();
     topology::after_fork_in_child();
     let token = os::thread_token();

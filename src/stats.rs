@@ -102,13 +102,27 @@ fn write_summary(descriptor: i32) {
         };
         line.say_to(descriptor);
     });
-    say("resident memory")
-        .size(os::resident_bytes())
-        .text(", ")
-        .size(os::peak_resident_bytes())
-        .text(" at the peak")
-        .say_to(descriptor);
+    let line = match os::resident_bytes() {
+        Some(bytes) => say("resident memory").size(bytes),
+        None => say("resident memory").text("unknown (/proc does not tell)"),
+    };
+    match os::peak_resident_bytes() {
+        Some(bytes) => line.text(", ").size(bytes).text(" at the peak"),
+        None => line,
+    }
+    .say_to(descriptor);
     write_shortfalls(stats.shortfalls, descriptor);
+}
+
+/// Writes what `malloc_stats(3)` does: a few lines on standard error.
+pub(crate) fn write_for_c() {
+    let stats = read();
+    Line::new().count(stats.arenas, "arena").say();
+    let say = |name: &str| Line::empty().text(name).column(17).text("= ");
+    say("in use bytes").number(stats.used).say();
+    say("free bytes").number(stats.dirty).say();
+    say("peak bytes").number(stats.peak).say();
+    say("blocks handed out").number(stats.blocks as usize).say();
 }
 
 fn write_shortfalls(shortfalls: Shortfalls, descriptor: i32) {

@@ -28,6 +28,7 @@ static RELOCATED: unsafe extern "C" fn() = homing_preload_early;
 
 /// Called by the loader when the rest of this object is relocated, and nothing else has happened yet.
 extern "C" fn resolver() -> extern "C" fn() {
+    homing::entry::process_will_begin();
     homing::entry::storage_is_not_filled_yet();
     nothing
 }

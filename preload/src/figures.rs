@@ -1,6 +1,6 @@
 //! The C library's figures about the heap: `mallinfo(3)`, `malloc_stats(3)`, `malloc_info(3)`.
 
-use core::ffi::{CStr, c_char, c_int, c_ulonglong};
+use core::ffi::{CStr, c_int, c_ulonglong};
 
 /// `struct mallinfo2` of glibc's `malloc.h`.
 #[repr(C)]
@@ -69,30 +69,26 @@ pub extern "C" fn mallinfo() -> Mallinfo {
 
 unsafe extern "C" {
     // The crate `libc` does not have it for Linux.
-    fn dprintf(descriptor: c_int, format: *const c_char, ...) -> c_int;
+    fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
+}
+/// Of `pthread.h`.
+const PTHREAD_CANCEL_DISABLE: c_int = 1;
+
+/// Does what the C library has cancellation points in, without being cancelled.
+fn without_cancellation<R>(work: impl FnOnce() -> R) -> R {
+    let mut state = PTHREAD_CANCEL_DISABLE;
+    // SAFETY: the old state can be written (pthread_setcancelstate(3)).
+    unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut state) };
+    let result = work();
+    // SAFETY: the state that was there before.
+    unsafe { pthread_setcancelstate(state, core::ptr::null_mut()) };
+    result
 }
 
 /// `malloc_stats(3)`: a few lines on standard error.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc_stats() {
-    const FORMAT: &CStr = c"homing: %zu arenas\n\
-        in use bytes     = %10zu\n\
-        free bytes       = %10zu\n\
-        peak bytes       = %10zu\n\
-        blocks handed out = %9llu\n";
-    let stats = homing::stats();
-    // SAFETY: the arguments are what the format asks for. An error has nobody to be told to.
-    unsafe {
-        dprintf(
-            libc::STDERR_FILENO,
-            FORMAT.as_ptr(),
-            stats.arenas,
-            stats.used,
-            stats.dirty,
-            stats.peak,
-            c_ulonglong::from(stats.blocks),
-        )
-    };
+    homing::entry::write_stats();
 }
 
 /// `malloc_info(3)`: XML on a stream. Options other than 0 are `EINVAL`.
@@ -116,7 +112,7 @@ pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut libc::FILE) ->
     }
     let stats = homing::stats();
     // SAFETY: the arguments are what the format asks for, and the stream is open.
-    let written = unsafe {
+    let written = without_cancellation(|| unsafe {
         libc::fprintf(
             stream,
             FORMAT.as_ptr(),
@@ -128,6 +124,6 @@ pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut libc::FILE) ->
             stats.dirty,
             c_ulonglong::from(stats.purged),
         )
-    };
+    });
     if written < 0 { -1 } else { 0 }
 }

@@ -43,6 +43,26 @@ fn settings_that_a_program_gives_itself_before_anything_was_allocated_hold() {
     assert!(outcome.only_line().contains("zero alloc"), "{outcome:?}");
 }
 
+/// The C library's functions that allocate under a lock which the allocator might come to want.
+#[test]
+fn a_first_allocation_under_a_lock_of_the_c_librarys_does_not_wait_for_it() {
+    for words in [
+        &["in-atexit"][..],
+        &["in-on-exit"],
+        &["in-pthread-atfork"],
+        &["later", "atexit"],
+        &["later", "on-exit"],
+        &["later", "pthread-atfork"],
+    ] {
+        for setting in
+            [("HOMING_STATS", "off"), ("HOMING_STATS", "exit"), ("HOMING_DEBUG", "1"), ("HOMING_DEBUG", "leaks")]
+        {
+            let outcome = run(preloaded(compiled("beginnings.c", &[])).args(words).envs([setting])).succeeded();
+            assert_eq!(outcome.err.contains("blocks handed out"), setting.1 == "exit", "{words:?}: {outcome:?}");
+        }
+    }
+}
+
 #[test]
 fn the_first_allocation_of_a_process_needs_no_more_than_16_kib_of_stack() {
     run(&mut beginning("small-stack")).silent();

@@ -58,6 +58,19 @@ fn threads_work_on_where_all_calls_about_nodes_are_refused() {
     }
 }
 
+#[test]
+fn a_process_that_has_begun_makes_no_call_but_for_memory() {
+    for what in ["alone", "threads", "used-before"] {
+        for setting in
+            [("HOMING_STATS", "off"), ("HOMING_ZERO", "free"), ("HOMING_PURGE_DELAY", "0"), ("HOMING_POLICY", "bind")]
+        {
+            run(preloaded(compiled("memory_only.c", &[])).arg(what).envs([setting])).silent();
+        }
+    }
+    // What stacks are read with is loaded at the first allocation.
+    run(preloaded(compiled("memory_only.c", &[])).arg("used-before").env("HOMING_DEBUG", "1")).silent();
+}
+
 /// What the loader loads for the program and the shared object, both and itself among it, by their absolute paths.
 fn loaded_for(program: &Path) -> Vec<PathBuf> {
     let list = run(preloaded(program).env("LD_TRACE_LOADED_OBJECTS", "1")).succeeded();
@@ -99,6 +112,7 @@ fn threads_work_on_without_proc_and_sys() {
         let outcome = run(unsafe { command.pre_exec(change_root) }).succeeded();
         assert_eq!((outcome.number("proc"), outcome.number("sys")), (0, 0), "{outcome:?}");
         assert!(outcome.err.contains("blocks handed out"), "the allocator was not there: {outcome:?}");
+        assert!(outcome.err.contains("unknown (/proc does not tell)"), "{outcome:?}");
     }
     std::fs::remove_dir_all(root).expect("what was made can be removed");
 }

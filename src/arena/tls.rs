@@ -103,5 +103,9 @@ pub(crate) fn get() -> &'static Arena {
 /// Gives the calling thread another arena.
 #[inline]
 pub(crate) fn set(arena: &'static Arena) {
+    if arena.id.get().is_some() {
+        // Whichever thread had it before.
+        arena.thread.set(0);
+    }
     word::set(arena);
 }

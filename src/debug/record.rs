@@ -15,11 +15,11 @@ use super::report::Finding;
 use super::stack::Stack;
 use super::{Said, is_on, leaks};
 use crate::address_map::{self, GRANULE, granule_start};
+use crate::arena;
 use crate::arith::{MAX_SIZE, align_down, align_up, sum};
 use crate::config::{self, Zero};
 use crate::large::Mapping;
 use crate::misuse::FreeError;
-use crate::os;
 use crate::place;
 use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::slab::Slab;
@@ -337,7 +337,7 @@ impl Watched {
 
     /// Notes who allocated it and where, and hands it to the user.
     pub(super) fn note_allocation(self, stack: Stack) {
-        self.record().allocated_by.set(os::thread_id());
+        self.record().allocated_by.set(arena::thread_number());
         self.record().allocated_at.set(stack);
         self.seal();
         // What comes while leaks are looked for is held by whoever asked for it.
@@ -354,7 +354,7 @@ impl Watched {
     pub(super) fn note_free(self, stack: Stack) {
         // SAFETY: the user's part of a block that its user has given up.
         unsafe { self.user().write_bytes(Self::filling(), self.size()) };
-        self.record().freed_by.set(os::thread_id());
+        self.record().freed_by.set(arena::thread_number());
         self.record().freed_at.set(stack);
         self.seal();
         self.set(Mark::Freed);

@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 
 use super::record::Watched;
 use super::stack::Stack;
+use crate::arena;
 use crate::message::Line;
 use crate::misuse::{self, FreeError};
 use crate::os;
@@ -35,7 +36,7 @@ pub(super) fn fatal_use(what: &str, error: FreeError, block: NonNull<u8>, watche
         ("free", _) => "freed now",
         _ => "used now",
     };
-    say_stack(here, os::thread_id(), &Stack::here());
+    say_stack(here, arena::thread_number(), &Stack::here());
     os::abort()
 }
 

@@ -274,6 +274,9 @@ impl Locked {
     /// Obtains so many bytes from the kernel, to be kept: no more than there are to be had. Says so where they are fewer.
     pub(super) fn obtain(&self, bytes: usize) {
         let all = bytes.div_ceil(SLOT).min(config::current().pool_limit / SLOT);
+        if all == 0 {
+            return;
+        }
         // Not more than at the first look, should later ones tell nothing of what was obtained since.
         let first = self.obtainable() / SLOT;
         let mut obtained = 0;

@@ -178,13 +178,13 @@ pub(crate) unsafe fn move_pages(_: NonNull<u8>, _: usize, _: NonNull<u8>) -> Mov
 }
 
 /// Not known.
-pub(crate) fn resident_bytes() -> usize {
-    0
+pub(crate) fn resident_bytes() -> Option<usize> {
+    None
 }
 
 /// Not known.
-pub(crate) fn peak_resident_bytes() -> usize {
-    0
+pub(crate) fn peak_resident_bytes() -> Option<usize> {
+    None
 }
 
 /// "Out of memory", as C's `errno` says it on most systems.

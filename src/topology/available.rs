@@ -10,7 +10,7 @@ use crate::os::{self, fault};
 /// Bytes that can be had now without anybody being killed for it: on that node, if one is named, of what the machine has
 /// left, and of what the control groups have left that the process is in. `None` where nothing of it is known.
 pub(crate) fn available(node: Option<NodeId>) -> Option<usize> {
-    let pretended = fault::pretended_memory().map(|bytes| bytes.saturating_sub(os::resident_bytes()));
+    let pretended = fault::pretended_memory().map(|bytes| bytes.saturating_sub(os::resident_bytes().unwrap_or(0)));
     let machine = pretended.or_else(|| of_machine(&Kernel));
     let node = node.and_then(memory_of).map(|memory| memory.free);
     [machine, node, of_groups(&Kernel)].into_iter().flatten().min()

@@ -5,6 +5,7 @@
 #include "work.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -42,6 +43,26 @@ static void with_settings(void) {
     work_and_keep();
 }
 
+static int called;
+static void at_the_end(void) { called++; }
+static void at_the_end_with(int status, void *nothing) {
+    (void)nothing;
+    called += status == 0;
+}
+
+/* The C library has room for some functions, and allocates for more of them, under the lock of its list. */
+static void in_atexit(void) {
+    for (int i = 0; i < 100; i++) held = held && atexit(at_the_end) == 0;
+}
+
+static void in_on_exit(void) {
+    for (int i = 0; i < 100; i++) held = held && on_exit(at_the_end_with, NULL) == 0;
+}
+
+static void in_pthread_atfork(void) {
+    for (int i = 0; i < 200; i++) held = held && pthread_atfork(at_the_end, NULL, at_the_end) == 0;
+}
+
 /* On a stack of 16 KiB that ends at pages that cannot be touched. */
 static void on_a_small_stack(void) {
     static ucontext_t here, there;
@@ -65,10 +86,26 @@ static void at_the_very_first(int count, char **words, char **variables) {
     else if (!strcmp(what, "setenv")) with_setenv();
     else if (!strcmp(what, "settings")) with_settings();
     else if (!strcmp(what, "small-stack")) on_a_small_stack();
+    else if (!strcmp(what, "in-atexit")) in_atexit();
+    else if (!strcmp(what, "in-on-exit")) in_on_exit();
+    else if (!strcmp(what, "in-pthread-atfork")) in_pthread_atfork();
 }
 __attribute__((section(".preinit_array"), used)) static void (*const FIRST)(int, char **, char **) = at_the_very_first;
 
-int main(void) {
+/* Where the first allocation is to be while the program runs already: see at_the_very_first. */
+static int later(const char *what) {
+    if (!strcmp(what, "atexit")) in_atexit();
+    else if (!strcmp(what, "on-exit")) in_on_exit();
+    else if (!strcmp(what, "pthread-atfork")) in_pthread_atfork();
+    else return 2;
+    CHECK(held && works(1));
+    return failures != 0;
+}
+
+int main(int count, char **words) {
+    alarm(60);
+    if (count > 2 && !strcmp(words[1], "later")) return later(words[2]);
+    if (count > 1 && !strncmp(words[1], "in-", 3)) return !held || !works(1);
     CHECK(held && answer() == 42);
     /* Of a library that was there before. */
     bool (*theirs)(void) = (bool (*)(void))dlsym(RTLD_DEFAULT, "what_came_before_is_whole");

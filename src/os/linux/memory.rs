@@ -382,22 +382,20 @@ pub(crate) fn total_memory() -> usize {
     })
 }
 
-/// Bytes of the process that are in memory now, from `/proc/self/statm`; 0 where there is none to read.
-pub(crate) fn resident_bytes() -> usize {
+/// Bytes of the process that are in memory now, from `/proc/self/statm`; `None` where there is none to read.
+pub(crate) fn resident_bytes() -> Option<usize> {
     let mut buffer = [0_u8; 128];
-    let read = super::read_file(c"/proc/self/statm", &mut buffer).unwrap_or(0);
-    let mut fields = buffer.get(..read).unwrap_or_default().split(|byte| *byte == b' ');
-    let pages = fields.nth(1).and_then(arith::decimal).unwrap_or(0);
-    pages * page_size()
+    let read = super::read_file(c"/proc/self/statm", &mut buffer)?;
+    let mut fields = buffer.get(..read)?.split(|byte| *byte == b' ');
+    arith::times(fields.nth(1).and_then(arith::decimal)?, page_size())
 }
 
 /// The most bytes of the process that were in memory at once since it runs this program, from `/proc/self/status`
-/// (`getrusage(2)` tells of what it ran before, too); 0 where there is none to read.
-pub(crate) fn peak_resident_bytes() -> usize {
+/// (`getrusage(2)` tells of what it ran before, too); `None` where there is none to read.
+pub(crate) fn peak_resident_bytes() -> Option<usize> {
     let mut buffer = [0_u8; 2048];
-    let read = super::read_file(c"/proc/self/status", &mut buffer).unwrap_or(0);
-    let mut lines = buffer.get(..read).unwrap_or(&[]).split(|byte| *byte == b'\n');
-    let value = lines.find_map(|line| line.strip_prefix(b"VmHWM:")).unwrap_or(&[]);
-    let kib = value.trim_ascii().strip_suffix(b" kB").and_then(arith::decimal);
-    kib.and_then(|kib| arith::times(kib, 1024)).unwrap_or(0)
+    let read = super::read_file(c"/proc/self/status", &mut buffer)?;
+    let mut lines = buffer.get(..read)?.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(b"VmHWM:"))?;
+    arith::times(value.trim_ascii().strip_suffix(b" kB").and_then(arith::decimal)?, 1024)
 }

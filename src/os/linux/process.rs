@@ -88,17 +88,43 @@ pub(crate) fn process_id() -> u32 {
     unsafe { libc::getpid() as u32 }
 }
 
-/// Reads as much of the file as `buffer` holds, by plain system calls. `None` where it cannot be opened or read.
-pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Option<usize> {
-    keeping_errno(|| {
+/// System calls that the C library's functions of the same names make cancellation points of (pthreads(7)): nothing of the
+/// allocator's is one. Each sets `errno`.
+mod call {
+    use core::ffi::{CStr, c_long};
+
+    use crate::os::fault::{self, Call};
+
+    pub(super) fn open(path: &CStr) -> Option<c_long> {
         if fault::fails(Call::Read) {
             return None;
         }
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
         // SAFETY: the path is a C string.
-        let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-        if file < 0 {
-            return None;
-        }
+        let file = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
+        (file >= 0).then_some(file)
+    }
+
+    pub(super) fn read(file: c_long, buffer: &mut [u8]) -> c_long {
+        // SAFETY: the buffer is writable for its length.
+        unsafe { libc::syscall(libc::SYS_read, file, buffer.as_mut_ptr(), buffer.len()) }
+    }
+
+    pub(super) fn write(descriptor: i32, text: &[u8]) -> c_long {
+        // SAFETY: the text is readable for its length.
+        unsafe { libc::syscall(libc::SYS_write, descriptor, text.as_ptr(), text.len()) }
+    }
+
+    pub(super) fn close(file: c_long) {
+        // SAFETY: the file was opened here, and is closed once.
+        unsafe { libc::syscall(libc::SYS_close, file) };
+    }
+}
+
+/// Reads as much of the file as `buffer` holds. `None` where it cannot be opened or read.
+pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Option<usize> {
+    keeping_errno(|| {
+        let file = call::open(path)?;
         let mut filled = 0;
         let result = loop {
             let rest = buffer.get_mut(filled..).unwrap_or_default();
@@ -108,16 +134,14 @@ pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Option<usize> {
             if fault::fails(Call::Read) {
                 break None;
             }
-            // SAFETY: `rest` is writable for its length.
-            match unsafe { libc::read(file, rest.as_mut_ptr().cast(), rest.len()) } {
+            match call::read(file, rest) {
                 0 => break Some(filled),
                 n if n > 0 => filled += n as usize,
                 _ if errno() == libc::EINTR => {}
                 _ => break None,
             }
         };
-        // SAFETY: `file` was opened above and is closed once.
-        unsafe { libc::close(file) };
+        call::close(file);
         result
     })
 }
@@ -125,22 +149,16 @@ pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Option<usize> {
 /// Calls `visit` with each byte of the file. False where it cannot be opened.
 pub(crate) fn each_byte_of_file(path: &CStr, mut visit: impl FnMut(u8)) -> bool {
     keeping_errno(|| {
-        // SAFETY: the path is a C string.
-        let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-        if file < 0 {
-            return false;
-        }
+        let Some(file) = call::open(path) else { return false };
         let mut buffer = [0_u8; 1024];
         loop {
-            // SAFETY: the buffer is writable for its length.
-            match unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) } {
+            match call::read(file, &mut buffer) {
                 n if n > 0 => buffer.iter().take(n as usize).for_each(|byte| visit(*byte)),
                 n if n < 0 && errno() == libc::EINTR => {}
                 _ => break,
             }
         }
-        // SAFETY: `file` was opened above and is closed once.
-        unsafe { libc::close(file) };
+        call::close(file);
         true
     })
 }
@@ -151,8 +169,7 @@ pub(crate) fn write_to(descriptor: i32, text: &[u8]) {
     keeping_errno(|| {
         let mut rest = text;
         while !rest.is_empty() {
-            // SAFETY: `rest` is readable for its length.
-            match unsafe { libc::write(descriptor, rest.as_ptr().cast(), rest.len()) } {
+            match call::write(descriptor, rest) {
                 n if n > 0 => rest = rest.get(n as usize..).unwrap_or_default(),
                 _ if errno() == libc::EINTR => {}
                 _ => return,
