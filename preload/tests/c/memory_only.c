@@ -62,7 +62,8 @@ static void work_confined(size_t mine) {
 }
 
 static void *thread(void *number) {
-    /* Begun before, as the pools of threads are. */
+    /* Begun before, as the pools of threads are; and then when the process is confined. */
+    pthread_barrier_wait(&barrier);
     pthread_barrier_wait(&barrier);
     work_confined((size_t)number);
     return NULL;
@@ -75,6 +76,7 @@ int main(int count, char **words) {
     /* The C library allocates for them. */
     size_t begun = count > 1 && !strcmp(words[1], "alone") ? 0 : THREADS - 1;
     for (size_t i = 0; i < begun; i++) CHECK(pthread_create(&threads[i], NULL, thread, (void *)(i + 1)) == 0);
+    if (begun > 0) pthread_barrier_wait(&barrier);
     confine();
     if (begun == 0) {
         char *large = malloc(3 * MIB);
