@@ -215,6 +215,8 @@ fn the_place_of_a_pointer_within_a_block_is_told_from_the_user_s_first_byte() {
 #[test]
 fn every_pointer_that_is_no_block_is_noticed() {
     noticed("faulty.c", "foreign pointer", Pointer, &FOREIGN.map(|case| (case, ANY)));
+    const FAR: &[usize] = &[64 << 20, 1 << 40];
+    noticed("faulty.c", "foreign pointer", Pointer, &[("foreign_far_behind", FAR), ("foreign_far_before", FAR)]);
 }
 
 #[test]

@@ -118,6 +118,21 @@ fn pointers_that_are_not_the_allocators_are_noticed() {
 }
 
 #[test]
+fn pointers_into_addresses_that_were_never_used_are_noticed() {
+    const FAR: &[usize] = &[32 * MIB, 64 * MIB, 96 * MIB, 1 << 30, 100 << 30, 1 << 40, 5 << 40];
+    noticed(
+        &["(foreign pointer)"],
+        &[],
+        &[
+            ("foreign_far_behind", FAR),
+            ("foreign_far_before", FAR),
+            ("foreign_far_behind_realloc", FAR),
+            ("foreign_far_before_usable_size", FAR),
+        ],
+    );
+}
+
+#[test]
 fn pointers_are_noticed_in_little_address_space_too() {
     let program = compiled("faulty.c", &[]);
     for (case, size, kind) in [

@@ -247,6 +247,17 @@ static void foreign_realloc(size_t size) {
     if (!realloc(other_pointer(block), 100)) abort();
 }
 
+/* So many bytes behind or before a block: where the allocator has addresses, or had, or will have. */
+static char *far_from_a_block(size_t size, int way) { return (char *)malloc(100) + way * (long)size; }
+static void foreign_far_behind(size_t size) { free(other_pointer(far_from_a_block(size, 1))); }
+static void foreign_far_before(size_t size) { free(other_pointer(far_from_a_block(size, -1))); }
+static void foreign_far_behind_realloc(size_t size) {
+    tell(realloc(other_pointer(far_from_a_block(size, 1)), 200), 200);
+}
+static void foreign_far_before_usable_size(size_t size) {
+    printf("%zu\n", malloc_usable_size(other_pointer(far_from_a_block(size, -1))));
+}
+
 static void foreign_past_the_end(size_t size) {
     char *block = take(size);
     free(other_pointer(block + size));
@@ -302,7 +313,8 @@ static const struct {
     CASE(interior_realloc), CASE(interior_usable_size), CASE(foreign_stack), CASE(foreign_static),
     CASE(foreign_thread_local), CASE(foreign_code), CASE(foreign_literal), CASE(foreign_made_up),
     CASE(foreign_small_number), CASE(foreign_minus_one), CASE(foreign_environment), CASE(foreign_mapped),
-    CASE(foreign_realloc), CASE(foreign_past_the_end), CASE(foreign_before_the_start), CASE(wrong_size_more),
+    CASE(foreign_realloc), CASE(foreign_far_behind),
+    CASE(foreign_far_before), CASE(foreign_far_behind_realloc), CASE(foreign_far_before_usable_size), CASE(foreign_past_the_end), CASE(foreign_before_the_start), CASE(wrong_size_more),
     CASE(wrong_size_less), CASE(wrong_size_nothing), CASE(wrong_size_aligned), CASE(wrong_size_of_before),
     CASE(wrong_alignment_more), CASE(wrong_alignment_less), CASE(overrun_by_one), CASE(overrun_by_16),
     CASE(overrun_by_only_the_16th), CASE(overrun_by_a_terminator), CASE(overrun_in_a_memset),
