@@ -16,6 +16,9 @@
 //! Nothing of this costs anything where the mode is off: under it arenas work in checked mode, in which every operation
 //! takes the slow path, and it is only there that it is asked for.
 //!
+//! Of blocks of 256 KiB and more only the ends are filled; their pages go back to the kernel when they are freed, and what was
+//! written to since then is what is in memory again.
+//!
 //! Not watched are blocks that are served in an emergency (a thread that comes back in while it is inside) and blocks
 //! aligned to 32 MiB or more.
 
@@ -74,14 +77,14 @@ pub(crate) fn allocate(arena: &Arena, size: usize, align: usize, want_zero: bool
     let extent = Extent::of(size, align)?;
     let make = || make(arena, &extent, align);
     // What waits in the quarantine is memory that the program has given back.
-    let watched = make().or_else(|| if quarantine::empty() { make() } else { None })?;
-    watched.fill_new(want_zero || config::current().zero != Zero::Off);
+    let (watched, is_zero) = make().or_else(|| if quarantine::empty() { make() } else { None })?;
+    watched.fill_new(want_zero || config::current().zero != Zero::Off, is_zero);
     watched.note_allocation(Stack::here());
     Some(Handed { block: watched.user(), is_zero: true })
 }
 
-/// A block of the heap made a watched one, but for who asked for it.
-fn make(arena: &Arena, extent: &Extent, align: usize) -> Option<Watched> {
+/// A block of the heap made a watched one, but for who asked for it; and whether the user's part of it reads as zero.
+fn make(arena: &Arena, extent: &Extent, align: usize) -> Option<(Watched, bool)> {
     match ClassId::of(extent.total, extent.align) {
         Some(class) if extent.shift == 0 => {
             let raw = arena.allocate_checked(class, false)?.block;
@@ -91,17 +94,18 @@ fn make(arena: &Arena, extent: &Extent, align: usize) -> Option<Watched> {
                 report::fatal(finding, watched);
             }
             watched.begin(extent, class.size(), align);
-            Some(watched)
+            Some((watched, false))
         }
         _ => {
-            let raw = arena.allocate_watched_mapping(extent.total + extent.shift, extent.align)?;
+            let Handed { block: raw, is_zero } =
+                arena.allocate_watched_mapping(extent.total + extent.shift, extent.align)?;
             // SAFETY: a mapping that was just made, not aligned to a granule or more.
             let mapping = unsafe { Mapping::of(raw.as_ptr() as usize) };
             // SAFETY: the mapping's block, nobody's yet.
             let watched = unsafe { Watched::at(raw) };
             watched.begin(extent, mapping.length(), align);
             own(watched, OwnerWord::WATCHED_MAPPING);
-            Some(watched)
+            Some((watched, is_zero))
         }
     }
 }

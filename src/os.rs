@@ -26,7 +26,8 @@
 //! | `move_pages` | pages are not looked for any more | [`Shortfalls::residence`](crate::Shortfalls) |
 //! | `get_mempolicy` | all nodes count as allowed, and the thread's policy as first touch | as `mbind` |
 //! | `open`, `read` | what the file says is not known: one node, or all as far | [`Shortfalls`](crate::Shortfalls) |
-//! | `sysinfo` | 0 | 0 in the figures |
+//! | `sysinfo` | it counts as none | nothing |
+//! | `mincore` (debug mode) | writes to large freed blocks are noticed at their ends only | nothing |
 //! | `prctl(PR_GET_TSC)` | the counter is read: kernels without the call forbid it to nobody | nothing |
 //! | `clock_gettime` | it counts as late: what waits is purged early | slower |
 //! | `futex`, to wait | the lock is tried again at once | a busy processor |

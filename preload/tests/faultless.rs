@@ -70,6 +70,13 @@ fn blocks_that_something_points_to_are_no_leaks_in_little_address_space() {
 }
 
 #[test]
+fn large_blocks_that_a_program_hardly_touches_are_hardly_in_memory() {
+    nothing_to_say("faultless.c", &["large_blocks_hardly_touched"]);
+    let mut clearing = preloaded(compiled("faultless.c", &[]));
+    run(clearing.arg("large_blocks_hardly_touched").envs([("HOMING_DEBUG", "1"), ("HOMING_ZERO", "free")])).silent();
+}
+
+#[test]
 fn what_waits_in_the_quarantine_is_not_missed_where_memory_is_short() {
     for case in ["little_memory", "until_there_is_none"] {
         let mut limited = preloaded(compiled("faultless.c", &[]));

@@ -190,7 +190,7 @@ impl Arena {
     }
 
     /// For the debug mode: a mapping, however few bytes are wanted.
-    pub(crate) fn allocate_watched_mapping(&self, size: usize, align: usize) -> Option<NonNull<u8>> {
+    pub(crate) fn allocate_watched_mapping(&self, size: usize, align: usize) -> Option<Handed> {
         free_deferred();
         let part = self.part_for_large();
         if node::pool(self.node()).is_mine() {
@@ -198,7 +198,7 @@ impl Arena {
         }
         self.look_after();
         self.collect_inbox(None);
-        self.allocate_mapping(size, align, false, part).map(|handed| handed.block)
+        self.allocate_mapping(size, align, false, part)
     }
 
     fn allocate_run_or_mapping(
@@ -388,7 +388,8 @@ pub(crate) fn free_mapping(mapping: Mapping) {
                 HeldPool::of(pool).end_mapping(length);
                 false
             } else {
-                if config::current().zero == Zero::Free {
+                // What is not kept is gone anyway.
+                if config::current().zero == Zero::Free && length <= node::KEPT_MOST {
                     clear_pages(mapping.block(), length);
                 }
                 keep_at_hand(mapping, node) || HeldPool::of(pool).keep_mapping(mapping)

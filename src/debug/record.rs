@@ -20,6 +20,7 @@ use crate::arith::{MAX_SIZE, align_down, align_up, sum};
 use crate::config::{self, Zero};
 use crate::large::Mapping;
 use crate::misuse::FreeError;
+use crate::os;
 use crate::place;
 use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::slab::Slab;
@@ -30,6 +31,9 @@ use crate::topology::NodeIndex;
 const NEW: u8 = 0xa5;
 const EDGE: u8 = 0xe7;
 const FREED: u8 = 0xdf;
+
+/// Blocks of so many bytes and more are filled at their ends only, and their pages go back to the kernel when they are freed.
+const LARGE: usize = 256 << 10;
 
 /// The least no man's land behind a block, in bytes.
 const LEAST_BEHIND: usize = 16;
@@ -76,6 +80,8 @@ struct Record {
     align: Cell<usize>,
     /// Bytes in the block of the heap.
     raw_size: Cell<usize>,
+    /// 1 if the block's own pages went back to the kernel when it was freed; else 0. A word, so that every byte counts.
+    is_purged: Cell<usize>,
     allocated_by: Cell<u32>,
     freed_by: Cell<u32>,
     allocated_at: Cell<Stack>,
@@ -173,7 +179,8 @@ impl Watched {
         let record = self.record();
         let threads = (record.allocated_by.get() as usize) << 32 | record.freed_by.get() as usize;
         let place = self.user().as_ptr() as usize;
-        let fields = [record.born.get(), place, self.size(), self.align(), self.raw_size(), threads];
+        let (raw_size, is_purged) = (self.raw_size(), record.is_purged.get());
+        let fields = [record.born.get(), place, self.size(), self.align(), raw_size, is_purged, threads];
         let (allocated_at, freed_at) = self.stacks();
         let words = fields.into_iter().chain(allocated_at.calls()).chain(freed_at.calls());
         // Each step leads from different sums to different ones.
@@ -303,6 +310,7 @@ impl Watched {
         record.size.set(extent.size);
         record.align.set(align);
         record.raw_size.set(raw_size);
+        record.is_purged.set(0);
         record.freed_by.set(0);
         record.freed_at.set(Stack::EMPTY);
         self.set_next(None);
@@ -324,10 +332,49 @@ impl Watched {
         visit(unsafe { user.add(size) }, behind);
     }
 
-    /// Fills a new block: with zeros, or with a pattern that is no pointer and no small number.
-    pub(super) fn fill_new(self, zero: bool) {
-        // SAFETY: the user's part of a block that nobody was given yet.
-        unsafe { self.user().write_bytes(if zero { 0 } else { NEW }, self.size()) };
+    /// The pages that are wholly the user's block's, where it is so long that they are not to be touched without need: their
+    /// start and their bytes.
+    fn own_pages(self) -> Option<(NonNull<u8>, usize)> {
+        if self.size() < LARGE {
+            return None;
+        }
+        let (user, page) = (self.user().as_ptr() as usize, os::page_size());
+        let start = align_up(user, page)?;
+        let end = align_down(user + self.size(), page);
+        // SAFETY: within the user's block.
+        Some((unsafe { self.user().add(start - user) }, end - start))
+    }
+
+    /// Fills what of the user's block is not in those pages: all of it, where there are none.
+    fn fill_around(self, pages: Option<(NonNull<u8>, usize)>, filling: u8) {
+        self.each_around(pages, |start, length| {
+            // SAFETY: parts of the user's block, which no user has now.
+            unsafe { start.write_bytes(filling, length) };
+        });
+    }
+
+    /// Calls `visit` with what of the user's block lies before those pages, and behind them.
+    fn each_around(self, pages: Option<(NonNull<u8>, usize)>, mut visit: impl FnMut(NonNull<u8>, usize)) {
+        let Some((start, bytes)) = pages else { return visit(self.user(), self.size()) };
+        let before = start.as_ptr() as usize - self.user().as_ptr() as usize;
+        visit(self.user(), before);
+        // SAFETY: the pages lie within the user's block.
+        visit(unsafe { start.add(bytes) }, self.size() - before - bytes);
+    }
+
+    /// Fills a new block: with zeros, or with a pattern that is no pointer and no small number, but for the pages of a large
+    /// one. `is_zero`: all of it reads as zero already.
+    pub(super) fn fill_new(self, zero: bool, is_zero: bool) {
+        let pages = self.own_pages();
+        if let Some((start, bytes)) = pages.filter(|_| zero && !is_zero) {
+            // SAFETY: pages of a block that nobody was given yet.
+            let purged = unsafe { os::purge(start, bytes) };
+            if !purged {
+                // SAFETY: likewise.
+                unsafe { start.write_bytes(0, bytes) };
+            }
+        }
+        self.fill_around(pages, if zero { 0 } else { NEW });
     }
 
     /// What freed blocks are filled with.
@@ -352,8 +399,10 @@ impl Watched {
 
     /// Fills it, and notes who freed it and where.
     pub(super) fn note_free(self, stack: Stack) {
-        // SAFETY: the user's part of a block that its user has given up.
-        unsafe { self.user().write_bytes(Self::filling(), self.size()) };
+        // SAFETY: pages of a block that its user has given up.
+        let pages = self.own_pages().filter(|(start, bytes)| unsafe { os::purge(*start, *bytes) });
+        self.record().is_purged.set(usize::from(pages.is_some()));
+        self.fill_around(pages, Self::filling());
         self.record().freed_by.set(arena::thread_number());
         self.record().freed_at.set(stack);
         self.seal();
@@ -416,12 +465,23 @@ impl Watched {
 
     /// Whether a block that was freed is as it was left.
     fn check_filling(self) -> Result<(), Finding> {
-        // SAFETY: the user's part of a freed block; nobody but who is in the wrong writes to it.
-        let bytes = unsafe { core::slice::from_raw_parts(self.user().as_ptr(), self.size()) };
-        match bytes.iter().position(|byte| *byte != Self::filling()) {
-            Some(at) => Err(Finding::WrittenAfterFree { at }),
-            None => self.check_edges(),
+        let pages = self.own_pages().filter(|_| self.record().is_purged.get() == 1);
+        let user = self.user().as_ptr() as usize;
+        let mut lowest: Option<usize> = None;
+        let mut look = |start: NonNull<u8>, length: usize, filling: u8| {
+            // SAFETY: a part of a freed block; nobody but who is in the wrong writes to it.
+            let bytes = unsafe { core::slice::from_raw_parts(start.as_ptr(), length) };
+            if let Some(at) = bytes.iter().position(|byte| *byte != filling) {
+                let at = start.as_ptr() as usize - user + at;
+                lowest = Some(lowest.map_or(at, |lowest| lowest.min(at)));
+            }
+        };
+        self.each_around(pages, |start, length| look(start, length, Self::filling()));
+        if let Some((start, bytes)) = pages {
+            // What was never touched since then reads as zero.
+            os::each_resident_page(start, bytes, |page| look(page, os::page_size(), 0));
         }
+        lowest.map_or_else(|| self.check_edges(), |at| Err(Finding::WrittenAfterFree { at }))
     }
 
     /// The block of a slab in checked mode that an address is the user's start of.

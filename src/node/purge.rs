@@ -18,7 +18,7 @@ const DIRTY_LEAST: usize = 16 << 20;
 const DIRTY_MOST: usize = 64 << 20;
 
 /// Bytes of large mappings that are kept for reuse.
-const KEPT_MOST: usize = 32 << 20;
+pub(crate) const KEPT_MOST: usize = 32 << 20;
 
 impl Locked {
     /// Purges what has waited long enough, or is too much.

@@ -143,6 +143,14 @@ pub(crate) unsafe fn obtain_pages(_: NonNull<u8>, _: usize) -> bool {
     true
 }
 
+/// Calls `visit` with each page of the range: which of them are in memory is not known.
+pub(crate) fn each_resident_page(start: NonNull<u8>, size: usize, mut visit: impl FnMut(NonNull<u8>)) {
+    for offset in (0..size).step_by(page_size()) {
+        // SAFETY: within the range.
+        visit(unsafe { start.add(offset) });
+    }
+}
+
 /// Not known.
 pub(crate) fn total_memory() -> usize {
     0

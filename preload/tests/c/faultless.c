@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <regex.h>
@@ -179,6 +180,40 @@ static void little_memory(void) {
         }
 }
 
+/* Bytes of the process that are in memory. */
+static size_t resident(void) {
+    static char text[256];
+    int file = open("/proc/self/statm", O_RDONLY);
+    ssize_t read_ = read(file, text, sizeof text - 1);
+    close(file);
+    unsigned long pages = 0;
+    CHECK(read_ > 0 && sscanf(text, "%*u %lu", &pages) == 1);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Large blocks that are hardly touched: neither getting nor freeing them is to bring all of them into memory. */
+static void large_blocks_hardly_touched(void) {
+    size_t before = resident();
+    for (int i = 0; i < 20; i++) {
+        char *block = i % 2 ? malloc(1000 * MIB) : calloc(1000, MIB);
+        CHECK(block);
+        for (size_t at = 0; at < 1000 * MIB; at += 100 * MIB) {
+            CHECK(i % 2 || !block[at]);
+            block[at] = 1;
+        }
+        CHECK(resident() - before < 64 * MIB);
+        free(block);
+        /* Of memory that was used before, too. */
+        char *used = malloc(20 * MIB);
+        memset(used, 1, 20 * MIB);
+        free(used);
+        char *zero = calloc(19, MIB);
+        CHECK(zero && !zero[5 * MIB] && !zero[19 * MIB - 1]);
+        free(zero);
+    }
+    CHECK(resident() - before < 64 * MIB);
+}
+
 static void until_there_is_none(void) {
     static void *blocks[100000];
     static const size_t sizes[] = {100, 3000, 60000, MIB, 20 * MIB};
@@ -309,7 +344,7 @@ static const struct {
 } CASES[] = {
     CASE(every_verb), CASE(growing_and_shrinking), CASE(the_c_library), CASE(threads_at_work_at_the_exit),
     CASE(children_that_exit_while_others_work), CASE(another_thread_exits), CASE(handlers_that_allocate),
-    CASE(little_memory), CASE(until_there_is_none), CASE(kept_in_a_static), CASE(kept_in_a_thread_local),
+    CASE(little_memory), CASE(large_blocks_hardly_touched), CASE(until_there_is_none), CASE(kept_in_a_static), CASE(kept_in_a_thread_local),
     CASE(kept_by_another_thread), CASE(kept_by_its_middle), CASE(kept_by_its_last_byte), CASE(kept_in_mapped_memory),
     CASE(kept_behind_a_guard), CASE(kept_in_an_unwatched_block), CASE(kept_beside_pointers_to_what_was_freed), CASE(kept_by_a_key),
     CASE(kept_in_the_environment), CASE(kept_in_a_frame_of_before), CASE(kept_until_the_exit), CASE(kept_by_a_child),

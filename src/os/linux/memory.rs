@@ -368,6 +368,25 @@ impl Mark {
     }
 }
 
+/// Calls `visit` with each page of the range that is in memory (mincore(2)); with none where the kernel does not tell.
+pub(crate) fn each_resident_page(start: NonNull<u8>, size: usize, mut visit: impl FnMut(NonNull<u8>)) {
+    let page = page_size();
+    let mut resident = [0_u8; 512];
+    for first in (0..size).step_by(resident.len() * page) {
+        let bytes = (size - first).min(resident.len() * page);
+        // SAFETY: the array has a byte for each page; nothing is changed.
+        let told = !fault::fails(Call::Ask)
+            && keeping_errno(|| unsafe {
+                libc::mincore(start.as_ptr().add(first).cast(), bytes, resident.as_mut_ptr().cast())
+            }) == 0;
+        let pages = if told { bytes.checked_div(page).unwrap_or(0) } else { 0 };
+        for (index, _) in resident.iter().enumerate().take(pages).filter(|(_, state)| **state & 1 != 0) {
+            // SAFETY: within the range.
+            visit(unsafe { start.add(first + index * page) });
+        }
+    }
+}
+
 /// Bytes of memory that the machine has (sysinfo(2)); 0 where the kernel does not tell.
 pub(crate) fn total_memory() -> usize {
     keeping_errno(|| {
