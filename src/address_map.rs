@@ -47,8 +47,26 @@ const FAR_ALIGNED: u16 = 4;
 const GONE: u16 = 8;
 const KIND_BITS: u32 = 4;
 
-/// See the module's text.
-static MAP: [AtomicU16; GRANULES] = [const { AtomicU16::new(NOTHING) }; GRANULES];
+/// See the module's text. On pages of its own, hardly any of which is ever touched.
+#[repr(align(4096))]
+struct Map([AtomicU16; GRANULES]);
+
+static MAP: Map = Map([const { AtomicU16::new(NOTHING) }; GRANULES]);
+
+impl core::ops::Deref for Map {
+    type Target = [AtomicU16; GRANULES];
+
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// Keeps the map out of core dumps, which some programs write with all pages that were never touched.
+pub(crate) fn leave_out_of_dumps() {
+    // SAFETY: the pages are the map's alone.
+    unsafe { os::leave_out_of_dumps(NonNull::from(&MAP).cast(), size_of::<Map>()) };
+}
 
 /// What binds a range's pages to nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

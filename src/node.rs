@@ -116,6 +116,10 @@ static POOLS: [Pool; INDICES] = [const { Pool::new() }; INDICES];
 /// Before any pool is used: has each lie on its node. Nothing is lost where the kernel refuses, or has larger pages.
 pub(crate) fn place_pools() {
     let machine = topology::machine();
+    if let Some(unused) = POOLS.get(pools()..).filter(|_| os::page_size() <= size_of::<Pool>()) {
+        // SAFETY: the pages are those of pools that nobody uses.
+        unsafe { os::leave_out_of_dumps(NonNull::from(unused).cast(), size_of_val(unused)) };
+    }
     if machine.count() == 1 {
         return;
     }

@@ -19,6 +19,7 @@
 //! | `MADV_DONTNEED`, slots | they stay dirty: cleared where zeros are wanted, purged later | more is resident |
 //! | `MADV_POPULATE_WRITE`, strictly bound | all that waits is purged, and it is tried once more | null, `ENOMEM` |
 //! | `MADV_POPULATE_WRITE`, ahead of use | pages come one by one | slower first touches |
+//! | `MADV_DONTDUMP` | nothing | larger core dumps |
 //! | `MADV_NOHUGEPAGE` | nothing | huge pages, if they are given unasked |
 //! | `mremap` | the block is copied | slower `realloc` |
 //! | `mbind` | first touch decides from then on | said; [`Shortfalls::binding`](crate::Shortfalls) |

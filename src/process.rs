@@ -3,7 +3,7 @@
 use crate::config::{self, Config};
 use crate::sync::once::{Entry, Once};
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
-use crate::{arena, debug, hardened, node, os, stats, topology};
+use crate::{address_map, arena, debug, hardened, node, os, stats, topology};
 
 static MACHINE: Once = Once::new();
 static SET_UP: Once = Once::new();
@@ -33,6 +33,7 @@ pub(crate) fn look_at_machine() -> bool {
         // SAFETY: the one that sets up is alone until it is done.
         unsafe { topology::install() };
         node::place_pools();
+        address_map::leave_out_of_dumps();
         true
     };
     MACHINE.enter(os::thread_token(), look) == Entry::Done

@@ -177,6 +177,12 @@ pub(crate) fn move_to_node(_: &[usize], _: i32, _: &mut [i32]) -> Result<(), i32
 /// None here; the twin has some.
 pub(crate) unsafe fn refuse_huge_pages(_: NonNull<u8>, _: usize) {}
 
+/// Nothing: there is no call for it.
+///
+/// # Safety
+/// None here; the twin has some.
+pub(crate) unsafe fn leave_out_of_dumps(_: NonNull<u8>, _: usize) {}
+
 /// Never: contents are copied.
 ///
 /// # Safety

@@ -281,6 +281,17 @@ pub(crate) unsafe fn refuse_huge_pages(start: NonNull<u8>, size: usize) {
     }
 }
 
+/// Has core dumps leave the range out (core(5)).
+///
+/// # Safety
+/// The pages are the caller's.
+pub(crate) unsafe fn leave_out_of_dumps(start: NonNull<u8>, size: usize) {
+    if !fault::fails(Call::Advise) {
+        // SAFETY: advice about the caller's own pages; contents are untouched.
+        keeping_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), size, libc::MADV_DONTDUMP) });
+    }
+}
+
 /// Moves the pages of `old..old + size` to `new`, where they replace what is mapped. Not before Linux 5.7. The old place stays
 /// mapped, and reads as zero.
 ///
