@@ -5,6 +5,7 @@
 //! bytes at least; where there is no memory the answer is null and `errno` is `ENOMEM`; a success leaves `errno` alone,
 //! and [`free`] always does. They may be called by any thread at any time, also in the middle of its end.
 
+use core::ffi::CStr;
 use core::ptr::{self, NonNull};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -170,6 +171,48 @@ pub unsafe fn usable_size(block: *mut u8) -> usize {
     NonNull::new(block).map_or(0, |block| unsafe { heap::usable_size(block) })
 }
 
+/// A block of `size` bytes aligned to `align`, all zero if `zero` says so; null where there is no memory for it, or `align` is
+/// no power of two. `errno` is left alone.
+pub fn allocate(size: usize, align: usize, zero: bool) -> *mut u8 {
+    let allocate = if zero { heap::allocate_zeroed } else { heap::allocate };
+    allocate(size, align.max(ALIGN), &DEFAULTS)
+}
+
+/// The block made `size` bytes long and aligned to `align`, at another place if need be; null where there is no memory for it,
+/// and then the block is as it was. `errno` is left alone. What is aligned to less than `align` is moved.
+///
+/// # Safety
+/// A live block of this allocator; not used any more unless null is given back.
+pub unsafe fn reallocate(block: NonNull<u8>, size: usize, align: usize) -> *mut u8 {
+    let align = align.max(ALIGN);
+    if align.is_power_of_two() && !block.as_ptr().addr().is_multiple_of(align) {
+        let moved = heap::allocate(size, align, &DEFAULTS);
+        if let Some(moved) = NonNull::new(moved) {
+            // SAFETY: both are live, and apart.
+            unsafe { moved.copy_from_nonoverlapping(block, heap::usable_size(block).min(size)) };
+            // SAFETY: the caller's promise.
+            unsafe { free(block.as_ptr()) };
+        }
+        return moved;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { heap::reallocate(block, size, align, &DEFAULTS, ()) }
+}
+
+/// Makes the block at least `size` bytes long where it is, or shorter; false where that cannot be.
+///
+/// # Safety
+/// A live block of this allocator.
+pub unsafe fn resize_in_place(block: NonNull<u8>, size: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { heap::resize_in_place(block, size) }
+}
+
+/// The least that [`usable_size`] gives for a new block of that size and alignment, in bytes; `None` where there can be none.
+pub fn usable_size_of_new(size: usize, align: usize) -> Option<usize> {
+    heap::usable_size_of_new(size, align.max(ALIGN))
+}
+
 /// `malloc_trim(3)`: gives back what nobody uses; whether anything went back.
 pub fn trim() -> bool {
     heap::trim()
@@ -177,7 +220,12 @@ pub fn trim() -> bool {
 
 /// `malloc_stats(3)`: a few lines on standard error.
 pub fn write_stats() {
-    crate::stats::write_for_c();
+    crate::stats::each_line_for_c(|line| line.say());
+}
+
+/// The same lines, each with its end, for whoever writes them elsewhere.
+pub fn each_line_of_stats(visit: &mut dyn FnMut(&CStr)) {
+    crate::stats::each_line_for_c(|line| line.with_text(&mut *visit));
 }
 
 /// Tells that [`process_begins`] and [`process_ends`] will be called, in a process whose `malloc` this is. To be called before

@@ -7,7 +7,7 @@ use core::ptr::{self, NonNull};
 use crate::address_map::{self, GRANULE, Kind, Part};
 use crate::arena::enter::{self, Held, HeldPool, Refusal};
 use crate::arena::{self, emergency, tls};
-use crate::arith::MAX_SIZE;
+use crate::arith::{MAX_SIZE, align_up};
 use crate::config::Config;
 use crate::hardened;
 use crate::large::Mapping;
@@ -188,7 +188,6 @@ fn node_of_mapping(mapping: Mapping) -> Option<NodeIndex> {
 ///
 /// # Safety
 /// The block is the caller's.
-#[cfg(feature = "allocator-api2")]
 pub(crate) unsafe fn resize_in_place(block: NonNull<u8>, new_size: usize) -> bool {
     if new_size > MAX_SIZE {
         return false;
@@ -338,6 +337,21 @@ pub(crate) unsafe fn usable_size(block: NonNull<u8>) -> usize {
         Place::Run(_, slots) => slots * SLOT,
         Place::Mapping(mapping) => mapping.length(),
         Place::Watched(watched) => watched.size(),
+    }
+}
+
+/// The least that [`usable_size`] gives for a new block of `size` bytes aligned to `align`; `None` where there can be none.
+pub(crate) fn usable_size_of_new(size: usize, align: usize) -> Option<usize> {
+    if size > MAX_SIZE || !align.is_power_of_two() {
+        return None;
+    }
+    if crate::debug::is_on() && crate::debug::can_watch(align) {
+        return Some(size);
+    }
+    match ClassId::of(size, align) {
+        Some(class) => Some(class.size()),
+        None if arena::large::is_run(size, align) => align_up(size.max(1), SLOT),
+        None => align_up(size, os::page_size()),
     }
 }
 

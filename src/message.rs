@@ -1,5 +1,6 @@
 //! What the allocator has to say to people: single lines on standard error, made on the stack.
 
+use core::ffi::CStr;
 use core::fmt;
 
 use crate::os;
@@ -89,6 +90,15 @@ impl Line {
             }
         }
         self.bytes(digits.trim_ascii_start())
+    }
+
+    /// Calls `visit` with the line and its end, as a C string.
+    pub(crate) fn with_text(mut self, visit: &mut dyn FnMut(&CStr)) {
+        let last = self.length.min(LONGEST - 1);
+        self.text.iter_mut().skip(last).zip(*b"\n\0").for_each(|(place, byte)| *place = byte);
+        if let Ok(text) = CStr::from_bytes_until_nul(&self.text) {
+            visit(text);
+        }
     }
 
     /// Writes the line to standard error.

@@ -114,15 +114,15 @@ fn write_summary(descriptor: i32) {
     write_shortfalls(stats.shortfalls, descriptor);
 }
 
-/// Writes what `malloc_stats(3)` does: a few lines on standard error.
-pub(crate) fn write_for_c() {
+/// Calls `visit` with the lines that `malloc_stats(3)` writes.
+pub(crate) fn each_line_for_c(mut visit: impl FnMut(Line)) {
     let stats = read();
-    Line::new().count(stats.arenas, "arena").say();
-    let say = |name: &str| Line::empty().text(name).column(17).text("= ");
-    say("in use bytes").number(stats.used).say();
-    say("free bytes").number(stats.dirty).say();
-    say("peak bytes").number(stats.peak).say();
-    say("blocks handed out").number(stats.blocks as usize).say();
+    visit(Line::new().count(stats.arenas, "arena"));
+    let line = |name: &str| Line::empty().text(name).column(18).text("= ");
+    visit(line("in use bytes").number(stats.used));
+    visit(line("free bytes").number(stats.dirty));
+    visit(line("peak bytes").number(stats.peak));
+    visit(line("blocks handed out").number(stats.blocks as usize));
 }
 
 fn write_shortfalls(shortfalls: Shortfalls, descriptor: i32) {

@@ -9,6 +9,7 @@ mod cxx;
 mod early;
 mod figures;
 mod interface;
+mod jemalloc;
 mod unwind;
 
 /// Run by the dynamic linker before the constructors of all other objects (`-z initfirst`).

@@ -218,7 +218,7 @@ impl Arena {
         self.look_after();
         self.collect_inbox(None);
         let want_zero = want_zero || config::current().zero != Zero::Off;
-        if size <= MAX_RUN && align <= MAX_RUN_ALIGN {
+        if is_run(size, align) {
             let slots = size.max(1).div_ceil(SLOT);
             let align = align.div_ceil(SLOT);
             let at_hand = if grows {
@@ -313,6 +313,11 @@ impl Arena {
         pool.made_mapping(length);
         Some(Handed { block: mapping.block(), is_zero: true })
     }
+}
+
+/// Whether a block that no slab can serve is a run.
+pub(crate) fn is_run(size: usize, align: usize) -> bool {
+    size <= MAX_RUN && align <= MAX_RUN_ALIGN
 }
 
 fn hand_out_kept(kept: Mapping, size: usize, want_zero: bool) -> Option<Handed> {
