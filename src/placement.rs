@@ -127,12 +127,12 @@ pub fn alloc_on_node(layout: Layout, node: NodeId) -> Result<NonNull<u8>, NodeEr
 /// # Safety
 /// The block is one of this allocator's, of that layout, and not used any more if the answer is `Ok`.
 pub unsafe fn dealloc_from_node(block: NonNull<u8>, layout: Layout, node: NodeId) -> Result<(), NodeError> {
-    // SAFETY: the caller's promise.
-    debug_assert!(unsafe { heap::usable_size(block) } >= layout.size(), "a block of another layout");
     let actual = heap::node_of(block).map(|index| topology::machine().id(index)).ok_or(NodeError::Unplaced)?;
     if actual != node {
         return Err(NodeError::WrongNode { said: node, actual });
     }
+    // SAFETY: the caller's promise.
+    debug_assert!(unsafe { heap::usable_size(block) } >= layout.size(), "a block of another layout");
     let claim = OfLayout { size: layout.size(), align: layout.align() };
     // SAFETY: the caller gives the block up.
     unsafe { heap::free(block.as_ptr(), claim) };
@@ -143,11 +143,11 @@ pub unsafe fn dealloc_from_node(block: NonNull<u8>, layout: Layout, node: NodeId
 /// [`resident_node`]). No system call, no lock.
 ///
 /// `None` for null, for large blocks that lie where they are first touched or on all nodes in turn
-/// ([`Large`](crate::Large)), and for most pointers that are not this allocator's.
+/// ([`Large`](crate::Large)), for pointers into a block, and for those that are not this allocator's.
 ///
 /// # Safety
-/// The pointer is null, or that of a live block; or it is foreign, and the process's address space is not limited
-/// (`ulimit -v`): then the allocator's memory may have foreign neighbours that cannot be told from it.
+/// The pointer is null, that of a live block or into one, or foreign: where it leads to memory of this allocator, no other
+/// thread gives that back meanwhile.
 pub unsafe fn node_of(block: *const u8) -> Option<NodeId> {
     heap::node_of(NonNull::new(block.cast_mut())?).map(|index| topology::machine().id(index))
 }

@@ -121,6 +121,34 @@ fn foreign_pointers_have_no_node() {
     assert_eq!(resident_node(std::ptr::null()), Ok(None));
 }
 
+/// A question is answered, and ends no process: also where the pointer leads into a block, to a freed one, or nowhere.
+#[test]
+fn a_pointer_into_a_block_has_no_node_and_is_not_freed() {
+    let _alone = alone();
+    let node = nodes()[0];
+    for size in [100, 20_000, 300_000, 5 << 20, 40 << 20, 70 << 20] {
+        let layout = Layout::from_size_align(size, 16).unwrap();
+        let block = alloc_on_node(layout, node).unwrap();
+        for offset in [1, 8, 16, size / 2, size - 1] {
+            let within = block.as_ptr().wrapping_add(offset);
+            // SAFETY: within a live block.
+            assert_eq!(unsafe { node_of(within) }, None, "{offset} within {size}");
+            let within = NonNull::new(within).unwrap();
+            // SAFETY: as above; nothing is freed.
+            let answer = unsafe { dealloc_from_node(within, layout, node) };
+            assert_eq!(answer, Err(NodeError::Unplaced), "{offset} within {size}");
+        }
+        // SAFETY: a live block, not used any more.
+        unsafe { dealloc_from_node(block, layout, node) }.unwrap();
+        // SAFETY: no other thread gives memory back.
+        let _ = unsafe { node_of(block.as_ptr()) };
+    }
+    for made_up in [0, 1, 16, 0x1234_5678_9000, 1 << 40, usize::MAX / 2 + 1, usize::MAX] {
+        // SAFETY: it leads nowhere.
+        assert_eq!(unsafe { node_of(std::ptr::without_provenance(made_up)) }, None, "{made_up:#x}");
+    }
+}
+
 #[test]
 fn a_thread_that_moves_to_another_node_is_given_that_nodes_memory_and_is_never_pinned() {
     let cpus = cpus();
