@@ -5,6 +5,8 @@
 
 mod c;
 mod cxx;
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", target_env = "gnu"))]
+mod deepbind;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
 mod early;
 mod figures;

@@ -191,9 +191,11 @@ static void use_plugin(const char *file, const char *how, const char *allocator)
 /* What the C library makes for the plugin is its malloc's, and the plugin's is another. */
 static void mix(const char *file, const char *what) {
     load_plugin(file, RTLD_LOCAL | RTLD_DEEPBIND);
-    void *block = !strcmp(what, "program-frees-the-plugins") ? plugin.make(100) : plugin.copy("a text");
+    void *block = plugin.copy("a text");
+    if (!strcmp(what, "program-frees-the-plugins")) block = plugin.make(100);
+    if (!strcmp(what, "plugin-frees-the-programs")) block = malloc(100);
     tell(block);
-    if (!strcmp(what, "plugin-frees-the-librarys")) plugin.free(block);
+    if (!strncmp(what, "plugin", 6)) plugin.free(block);
     else free(block);
 }
 
