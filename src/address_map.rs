@@ -9,7 +9,8 @@
 //! |---|---|---|
 //! | `NOTHING` | never ours | whoever claims it, by compare-exchange |
 //! | `WITHIN` | claimed; a later granule of a range, or one that is being mapped | its range's holder |
-//! | `HEADERS` | a segment or a mapping begins here, and its headers can be read | its range's holder |
+//! | `HEADERS` | a mapping begins here, and its headers can be read | its range's holder |
+//! | `SEGMENT` | the same for a segment | its range's holder |
 //! | `FAR_ALIGNED` | a block begins here whose header stands in the page before | its range's holder |
 //! | `GONE` | was ours, and went back to the kernel | whoever claims it, by compare-exchange |
 //!
@@ -40,9 +41,10 @@ const ADDRESS_BITS: u32 = match (usize::BITS, cfg!(target_arch = "x86_64")) {
 const GRANULES: usize = (1 << (ADDRESS_BITS - GRANULE.ilog2())) - 1;
 
 const NOTHING: u16 = 0;
-/// Alone in the lowest bit: the fast path of `free` looks at that only.
+/// The lowest bit: the fast path of `free` looks at that only.
 const HEADERS: u16 = 1;
 const WITHIN: u16 = 2;
+const SEGMENT: u16 = HEADERS | WITHIN;
 const FAR_ALIGNED: u16 = 4;
 const GONE: u16 = 8;
 const KIND_BITS: u32 = 4;
@@ -134,11 +136,20 @@ pub(crate) fn has_headers(address: usize) -> bool {
     }
 }
 
+/// Whether a segment lies there. It stays while its pool is held.
+pub(crate) fn is_segment(address: usize) -> bool {
+    kind_bits(address) == SEGMENT
+}
+
+fn kind_bits(address: usize) -> u16 {
+    MAP.get(address / GRANULE).map_or(NOTHING, |word| word.load(Ordering::Acquire)) & ((1 << KIND_BITS) - 1)
+}
+
 /// What the map says of an address.
 pub(crate) fn kind(address: usize) -> Kind {
-    match MAP.get(address / GRANULE).map_or(NOTHING, |word| word.load(Ordering::Acquire)) & ((1 << KIND_BITS) - 1) {
+    match kind_bits(address) {
         NOTHING => Kind::Foreign,
-        HEADERS => Kind::Headers,
+        HEADERS | SEGMENT => Kind::Headers,
         FAR_ALIGNED => Kind::FarAligned,
         GONE => Kind::Gone,
         _ => Kind::Within,
@@ -250,9 +261,14 @@ impl Range {
         claim(self.part, self.first(), self.granules())
     }
 
-    /// Tells that a segment or a mapping begins with it, and that its headers can be read.
+    /// Tells that a mapping begins with it, and that its headers can be read.
     pub(crate) fn show_headers(&self) {
         self.show(HEADERS);
+    }
+
+    /// The same for a segment.
+    pub(crate) fn show_segment(&self) {
+        self.show(SEGMENT);
     }
 
     /// Tells that a block begins behind its front, whose header can be read.

@@ -11,9 +11,11 @@
 //! - `idle`: arenas without a thread
 //! - `enter`: re-entrancy, first use, migration, the end of a thread
 //! - `large`: blocks that are not in slabs
+//! - `census`: what the program holds
 //! - `emergency`: what serves a thread that is re-entered in the middle of a slow path
 //! - `guard`: has a thread served so while it runs code that must not reach its arena
 
+pub(crate) mod census;
 pub(crate) mod emergency;
 pub(crate) mod enter;
 #[cfg(any(test, feature = "hwloc"))]
@@ -38,10 +40,10 @@ use crossbeam_utils::CachePadded;
 use crate::config::Config;
 use crate::node::{self, Whereabouts};
 use crate::os;
-use crate::segment::{ARENA_ALIGN, LEAST_WEIGHT_OF_TWO_WORDS, OwnerWord, SegmentPtr, SlotIndex, TWO_WORDS};
+use crate::segment::{ARENA_ALIGN, OwnerWord, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::{ByClass, CLASSES, ClassId};
 use crate::slab::{self, Block, Slab};
-use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, glance};
 use crate::topology::NodeIndex;
 use inbox::Inbox;
 use large::AtHand;
@@ -102,11 +104,13 @@ pub(crate) struct Arena {
     next_of_all: Cell<Option<&'static Arena>>,
     /// Blocks that others have freed; pushed to by any thread.
     inbox: CachePadded<Inbox>,
+    /// Their bytes: added by who pushes, before that, and taken off by the holder.
+    inbox_bytes: AtomicUsize,
 }
 const _: () = assert!(size_of::<Arena>() == ARENA_ALIGN && align_of::<Arena>() == ARENA_ALIGN);
 
-// SAFETY: shared references go to other threads only for `inbox` (atomic), for `next_of_all` (constant once published),
-// and for statistics of idle arenas under their node's lock.
+// SAFETY: shared references go to other threads only for `inbox` and `inbox_bytes` (atomic), for `next_of_all` (constant once
+// published), and for figures (`sync::glance`).
 unsafe impl Sync for Arena {}
 
 /// Where a free block waits that counts as out of its slab.
@@ -149,6 +153,7 @@ impl Arena {
             next_idle: Cell::new(None),
             next_of_all: Cell::new(None),
             inbox: CachePadded::new(Inbox::new()),
+            inbox_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -245,19 +250,12 @@ impl Arena {
 
     /// Runs that were handed out again without the node's pool knowing, ever, and their bytes.
     pub(crate) fn reused(&self) -> (u64, u64) {
-        (self.reused_runs.get(), self.reused_bytes.get())
+        (glance(&self.reused_runs), glance(&self.reused_bytes))
     }
 
-    /// Blocks of the class that were handed out, ever. Exact for the calling thread's arena; what waits on the lists of
-    /// another, which may be at work, counts as handed out.
-    pub(crate) fn handed_out(&self, class: ClassId) -> u64 {
-        let listed = self.listed[class].get();
-        if !core::ptr::eq(self, tls::get()) {
-            return listed;
-        }
-        let waiting = slab::list_from(self.fast[class].get().or(self.checked[class].get())).count() as u64;
-        // Wrapping: a list that came from an idle arena was counted there; the sum over all arenas is right.
-        listed.wrapping_sub(waiting)
+    /// Blocks of the class that were put on its list, ever.
+    pub(crate) fn listed_ever(&self, class: ClassId) -> u64 {
+        glance(&self.listed[class])
     }
 }
 
@@ -342,7 +340,7 @@ pub(crate) fn suspect_free_block(segment: SegmentPtr, slot: SlotIndex, word: Own
     let Some(_) = word.arena_address() else { return };
     // SAFETY: the user has given the block up, and the word is a slab's.
     let block = unsafe { Block::at(block) };
-    if segment.weight(slot) >= LEAST_WEIGHT_OF_TWO_WORDS && block.looks_free() {
+    if segment.weight(slot).has_two_words() && block.looks_free() {
         block.suspect();
     }
 }

@@ -40,7 +40,7 @@ use crate::place::{self, Place};
 use crate::segment::{Owner, OwnerWord, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
 use crate::slab::{Block, Slab};
-pub(crate) use quarantine::{after_fork_in_child, is_mine};
+pub(crate) use quarantine::{after_fork_in_child, is_mine, quarantined_bytes};
 use record::Extent;
 pub(crate) use record::Watched;
 use report::Finding;

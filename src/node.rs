@@ -98,6 +98,8 @@ struct Counts {
 pub(crate) struct PoolFigures {
     /// Bytes in slabs, runs and mappings.
     pub(crate) used: usize,
+    /// Bytes in mappings alone.
+    pub(crate) mapped: usize,
     /// The most there ever were.
     pub(crate) peak: usize,
     /// Free bytes that have not gone back to the kernel.
@@ -457,6 +459,7 @@ impl Locked {
         let inner = self.inner();
         PoolFigures {
             used: self.used(),
+            mapped: inner.mapped.get(),
             peak: inner.counts.peak.get(),
             dirty: inner.dirty_slots.get() * crate::segment::SLOT + inner.kept_bytes.get(),
             purged: inner.counts.purged.get(),

@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | 0 | 64 KiB | 512 hot slab headers of 128 B | each slab's owner |
 //! | 1 | 4 KiB | 512 owner words | whoever takes or gives a slot, under the node's lock; an adopting arena |
-//! | 1 | 512 B | 512 weights | whoever makes the slot part of a slab, under the node's lock |
+//! | 1 | 2 KiB | 512 weights | whoever makes the slot part of a slab, under the node's lock |
 //! | 1 | the rest | the segment's own header | the holder of the node's lock |
 //!
 //! It is all touched lazily: a small program pays a few pages. A segment is mapped by parts, from its front on, as slots are
@@ -23,8 +23,9 @@ use crate::address_map::{GRANULE, granule_start};
 use crate::arith::{align_down, align_up};
 use crate::hardened;
 use crate::os;
+use crate::size_class::MAX_BLOCK;
 use crate::slab::SlabHeader;
-use crate::sync::{AtomicU8, AtomicUsize, Ordering};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::topology::NodeIndex;
 use bitmap::Bitmap;
 
@@ -41,7 +42,7 @@ const HEADER: usize = size_of::<SlabHeader>();
 /// Where the owner words begin, in bytes from the segment's start. Mappings (`large`) keep theirs at the same place.
 pub(crate) const OWNERS: usize = SLOT;
 const WEIGHTS: usize = OWNERS + SLOTS * size_of::<usize>();
-const OWN: usize = WEIGHTS + SLOTS;
+const OWN: usize = WEIGHTS + SLOTS * size_of::<Weight>();
 const _: () = assert!(HEADER * SLOTS == SLOT);
 const _: () = assert!(OWN.is_multiple_of(align_of::<SegmentHeader>()));
 const _: () = assert!(OWN + size_of::<SegmentHeader>() <= FIRST_SLOT * SLOT);
@@ -51,12 +52,57 @@ const _: () = assert!(SLOTS == 512);
 /// two. Its header (`large`) stands over these.
 pub(crate) const HEADER_WORD: usize = 264;
 
-/// The weight at which a chain of blocks is sent home: so many bytes, or so many blocks of the least weight.
-pub(crate) const FULL_WEIGHT: u32 = 128;
-const OUTBOX_BYTES: usize = 16 << 10;
-/// What the lightest blocks weigh that have two words, and those that have one.
-pub(crate) const LEAST_WEIGHT_OF_TWO_WORDS: u32 = 4;
-const WEIGHT_OF_ONE_WORD: u8 = 3;
+/// What blocks weigh in an outbox, from bit 24 on, and how many bytes they are: both are added up at once. No chain weighs more
+/// than twice what is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub(crate) struct Weight(u32);
+
+impl Weight {
+    const SHIFT: u32 = 24;
+    /// At this a chain of blocks is sent home: so many bytes, or so many blocks of the least weight.
+    const FULL: usize = 128;
+    const FULL_BYTES: usize = 16 << 10;
+    /// What the lightest blocks weigh that have two words, and those that have one.
+    const OF_TWO_WORDS: usize = 4;
+    const OF_ONE_WORD: usize = 3;
+
+    /// Nothing.
+    pub(crate) const NONE: Self = Weight(0);
+
+    /// Of a block of so many bytes.
+    fn of(block_size: usize) -> Self {
+        let weight = (block_size * Self::FULL / Self::FULL_BYTES).clamp(Self::OF_TWO_WORDS, Self::FULL);
+        let weight = if block_size < TWO_WORDS { Self::OF_ONE_WORD } else { weight };
+        Weight((weight << Self::SHIFT | block_size) as u32)
+    }
+
+    #[inline(always)]
+    pub(crate) fn plus(self, more: Self) -> Self {
+        Weight(self.0 + more.0)
+    }
+
+    /// Whether so much is sent home.
+    #[inline(always)]
+    pub(crate) fn is_full(self) -> bool {
+        self.0 >= (Self::FULL as u32) << Self::SHIFT
+    }
+
+    /// Whether the block has two words, and more can be written to it than a link.
+    #[inline(always)]
+    pub(crate) fn has_two_words(self) -> bool {
+        self.0 >= (Self::OF_TWO_WORDS as u32) << Self::SHIFT
+    }
+
+    /// Bytes of the blocks.
+    #[inline]
+    pub(crate) fn bytes(self) -> usize {
+        (self.0 & ((1 << Self::SHIFT) - 1)) as usize
+    }
+}
+const _: () = assert!(2 * Weight::FULL <= 1 << (u32::BITS - Weight::SHIFT));
+const _: () = assert!(Weight::FULL_BYTES + MAX_BLOCK < 1 << Weight::SHIFT);
+
 /// Bytes in two words.
 pub(crate) const TWO_WORDS: usize = 2 * size_of::<usize>();
 
@@ -343,24 +389,21 @@ impl SegmentPtr {
     }
 
     #[inline(always)]
-    fn weight_byte(&self, slot: SlotIndex) -> &AtomicU8 {
+    fn weight_word(&self, slot: SlotIndex) -> &AtomicU32 {
         // SAFETY: weights are atomics in mapped memory that stays while anybody may look.
-        unsafe { self.part::<AtomicU8>(WEIGHTS + slot.get()).as_ref() }
+        unsafe { self.part::<AtomicU32>(WEIGHTS + slot.get() * size_of::<Weight>()).as_ref() }
     }
 
-    /// What a block of the slot's slab weighs in an outbox, of [`FULL_WEIGHT`]. Relaxed: whoever frees a block was handed
-    /// it after this was written.
+    /// What a block of the slot's slab weighs in an outbox. Relaxed: whoever frees a block was handed it after this was
+    /// written.
     #[inline(always)]
-    pub(crate) fn weight(self, slot: SlotIndex) -> u32 {
-        u32::from(self.weight_byte(slot).load(Ordering::Relaxed))
+    pub(crate) fn weight(self, slot: SlotIndex) -> Weight {
+        Weight(self.weight_word(slot).load(Ordering::Relaxed))
     }
 
     /// Says how long the blocks of the slot's slab are, in bytes.
     pub(crate) fn set_weight(self, slot: SlotIndex, block_size: usize) {
-        let least = LEAST_WEIGHT_OF_TWO_WORDS as usize;
-        let weight = (block_size * FULL_WEIGHT as usize / OUTBOX_BYTES).clamp(least, FULL_WEIGHT as usize) as u8;
-        let weight = if block_size < TWO_WORDS { WEIGHT_OF_ONE_WORD } else { weight };
-        self.weight_byte(slot).store(weight, Ordering::Relaxed);
+        self.weight_word(slot).store(Weight::of(block_size).0, Ordering::Relaxed);
     }
 
     /// A slot's first byte.

@@ -20,8 +20,9 @@ use core::ptr::NonNull;
 use crate::address_map::granule_start;
 use crate::hardened;
 use crate::misuse::{corrupted_link, double_free};
-use crate::segment::{SLOT, SegmentPtr, SlotIndex};
+use crate::segment::{SLOT, SegmentPtr, SlotIndex, Weight};
 use crate::size_class::{ClassId, MAX_BLOCK};
+use crate::sync::glance;
 use crate::topology::NodeIndex;
 
 /// A free block, owned by whoever holds this: its first word links it to the next.
@@ -75,6 +76,14 @@ impl Block {
         // SAFETY: a free block's first word is a link, written by `set_next` (invariant of `Block`).
         let word = unsafe { self.0.cast::<usize>().read() };
         // SAFETY: likewise.
+        unsafe { Block::from_address(hardened::encoded(word, self.address())) }
+    }
+
+    /// What the first word says as a link, for a thread that may not hold the block.
+    fn next_at_a_glance(self) -> Option<Block> {
+        // SAFETY: callers pass a block in memory that stays. Volatile: whoever holds it may be writing to it.
+        let word = unsafe { self.0.cast::<usize>().read_volatile() };
+        // SAFETY: callers look whether it is the address of a block before anything else.
         unsafe { Block::from_address(hardened::encoded(word, self.address())) }
     }
 
@@ -361,6 +370,11 @@ impl Slab {
         self.header().block_size.get() as usize
     }
 
+    /// What a block of it weighs in an outbox.
+    pub(crate) fn weight(self) -> Weight {
+        self.segment().weight(self.slot())
+    }
+
     #[inline(always)]
     pub(crate) fn slots(self) -> usize {
         usize::from(self.header().slots.get())
@@ -525,6 +539,29 @@ impl Slab {
         header.local.set(block.next());
         header.needed.set(header.needed.get().wrapping_add(1));
         Some(block)
+    }
+
+    /// Blocks that are out, for a thread that may not be the owner.
+    pub(crate) fn out_at_a_glance(self) -> u32 {
+        let header = self.header();
+        let carved = glance(&header.carved);
+        let target = match glance(&header.state) {
+            State::Parked => carved.saturating_sub(glance(&header.wake_at)),
+            State::Current | State::Partial => 0,
+        };
+        glance(&header.needed).wrapping_add(target).min(carved)
+    }
+
+    /// Blocks on a list of the slab's, for a thread that may not be the owner: as far as the links lead to blocks of it. The
+    /// slab's slots stay meanwhile.
+    pub(crate) fn list_at_a_glance(self, first: Block) -> usize {
+        let (size, carved) = (self.block_size().max(1), glance(&self.header().carved) as usize);
+        let is_block = |block: &Block| {
+            let offset = block.address().wrapping_sub(self.start().as_ptr().addr());
+            offset < carved * size && offset.is_multiple_of(size)
+        };
+        let next = |block: &Block| block.next_at_a_glance().filter(is_block);
+        core::iter::successors(Some(first).filter(is_block), next).take(carved).count()
     }
 
     /// For audits: blocks that are out, and those on the local list, which is walked; `None` where that does not end.

@@ -25,6 +25,14 @@ macro_rules! const_unless_loom {
 }
 pub(crate) use const_unless_loom;
 
+/// What another thread's cell holds, or held a moment ago. Only for figures: nothing is ordered by it, and the thread may be
+/// writing to it. A word or less is never seen half written; what is more may be, and must be valid then.
+#[inline]
+pub(crate) fn glance<T: Copy>(cell: &core::cell::Cell<T>) -> T {
+    // SAFETY: the cell is there. Volatile, so that it is read once, by one instruction.
+    unsafe { cell.as_ptr().read_volatile() }
+}
+
 /// Waits a moment for another thread to get on: a pause at first, the rest of the time slice once that was not enough.
 pub(crate) struct Backoff {
     #[cfg(not(loom))]

@@ -86,6 +86,29 @@ fn a_block_that_is_resized_in_place_is_counted_in_use_as_it_is() {
 }
 
 #[test]
+fn live_bytes_are_what_was_handed_out_and_not_freed_whoever_freed_it() {
+    let _alone = alone();
+    drop(must(100_000));
+    let before = homing::stats().live;
+    let live = || homing::stats().live - before;
+    let sizes = [(24, 24), (60, 64), (1000, 1024), (60_000, 64 << 10), (100_000, 128 << 10), (3 << 20, 3 << 20)];
+    let blocks: Vec<_> = sizes.iter().cycle().take(600).map(|(size, _)| must(*size)).collect();
+    let of_each = |blocks: usize| blocks * sizes.iter().map(|(_, of_class)| of_class).sum::<usize>();
+    assert_eq!(live(), of_each(100));
+    let (own, others): (Vec<_>, Vec<_>) = blocks.into_iter().enumerate().partition(|(index, _)| index / 6 % 2 == 0);
+    drop(own);
+    assert_eq!(live(), of_each(50));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            drop(others);
+            // The thread is at work still: what it freed waits for the one that it goes home to.
+            assert_eq!(live(), 0);
+        });
+    });
+    assert_eq!(live(), 0);
+}
+
+#[test]
 fn what_a_thread_takes_over_from_one_that_has_ended_is_counted_once() {
     let _alone = alone();
     for (size, class) in [(40, 40), (700, 704), (9000, 10_240)] {
@@ -132,4 +155,33 @@ fn a_refused_request_leaves_no_trace_in_the_figures() {
             assert_eq!(stats(), before, "{size} bytes aligned to {align}");
         }
     }
+}
+
+#[test]
+fn figures_are_asked_for_while_threads_work_end_and_give_segments_back() {
+    let _alone = alone();
+    thread::scope(|scope| {
+        let work = |mut seed: u64| {
+            let mut blocks = Vec::with_capacity(4000);
+            for step in 0..40_000_u64 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let size = 8 << (seed >> 60);
+                blocks.push(must(size));
+                if blocks.len() == 4000 || step % 10_000 == 9_999 {
+                    blocks.truncate(100);
+                    entry::trim();
+                }
+            }
+            // The rest is freed by another thread.
+            blocks
+        };
+        let threads = [1, 2, 3].map(|seed| {
+            scope.spawn(move || (0..4).map(|round| work(seed + 10 * round)).fold(Vec::new(), |_, last| last))
+        });
+        while !threads.iter().all(thread::ScopedJoinHandle::is_finished) {
+            let stats = homing::stats();
+            assert!(stats.live < 1 << 40, "{stats:?}");
+        }
+        threads.into_iter().for_each(|thread| drop(thread.join().expect("it does not panic")));
+    });
 }

@@ -36,8 +36,8 @@ pub struct Mallinfo {
     pub keepcost: c_int,
 }
 
-/// `mallinfo2(3)`: what is obtained (`arena`), in use by slabs, runs and mappings (`uordblks`), free (`fordblks`), and
-/// free to go back (`keepcost`), in bytes.
+/// `mallinfo2(3)`, in bytes: what is obtained and has not gone back (`arena`); of that, blocks that the program holds
+/// (`uordblks`) and what is free (`fordblks`); and what is free to go back at once (`keepcost`).
 #[unsafe(no_mangle)]
 pub extern "C" fn mallinfo2() -> Mallinfo2 {
     let stats = homing::stats();
@@ -45,8 +45,8 @@ pub extern "C" fn mallinfo2() -> Mallinfo2 {
         arena: stats.used + stats.dirty,
         ordblks: 1,
         usmblks: stats.peak,
-        uordblks: stats.used,
-        fordblks: stats.dirty,
+        uordblks: stats.live,
+        fordblks: (stats.used + stats.dirty).saturating_sub(stats.live),
         keepcost: stats.dirty,
         ..Mallinfo2::default()
     }

@@ -13,7 +13,7 @@ use crate::large::Mapping;
 use crate::node::{self, Locked, Slots};
 use crate::os::{self, Moved};
 use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, glance};
 use crate::topology::NodeIndex;
 
 /// The largest run, and the farthest alignment of one, in bytes: hardened, what always fits between two guards.
@@ -42,6 +42,8 @@ pub(super) struct AtHand {
     next: Cell<usize>,
     /// A mapping that was freed lately: its owner word says `FREE`.
     mapping: Cell<Option<Mapping>>,
+    /// Its bytes, or 0.
+    mapping_bytes: Cell<usize>,
     /// Whether this arena is one of the few that may keep a mapping.
     may_keep_mapping: Cell<bool>,
 }
@@ -61,6 +63,7 @@ impl AtHand {
             slots: Cell::new(0),
             next: Cell::new(0),
             mapping: Cell::new(None),
+            mapping_bytes: Cell::new(0),
             may_keep_mapping: Cell::new(false),
         }
     }
@@ -104,7 +107,7 @@ impl AtHand {
                 && mapping.part() == part
                 && mapping.block().as_ptr().addr().is_multiple_of(align)
         };
-        if self.mapping.get().as_ref().is_some_and(fits) { self.mapping.take() } else { None }
+        if self.mapping.get().as_ref().is_some_and(fits) { self.put_mapping(None) } else { None }
     }
 
     /// Keeps a mapping, if this arena may and keeps none; false where it does not.
@@ -113,7 +116,7 @@ impl AtHand {
         if mapping.length() > KEPT_MAPPING || self.mapping.get().is_some() || !self.obtain_keeping() {
             return false;
         }
-        self.mapping.set(Some(mapping));
+        self.put_mapping(Some(mapping));
         true
     }
 
@@ -131,7 +134,19 @@ impl AtHand {
         if self.may_keep_mapping.replace(false) {
             KEEPING.fetch_sub(1, Ordering::Relaxed);
         }
-        self.mapping.take()
+        self.put_mapping(None)
+    }
+
+    /// Puts another mapping in the place of what is kept, which is given.
+    #[inline]
+    fn put_mapping(&self, mapping: Option<Mapping>) -> Option<Mapping> {
+        self.mapping_bytes.set(mapping.as_ref().map_or(0, Mapping::length));
+        self.mapping.replace(mapping)
+    }
+
+    /// Bytes of the mapping that is kept, for a thread that may not hold the arena.
+    pub(crate) fn mapping_bytes(&self) -> usize {
+        glance(&self.mapping_bytes)
     }
 
     fn is_empty(&self) -> bool {

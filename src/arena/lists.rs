@@ -12,9 +12,10 @@ use crate::hardened;
 use crate::misuse::{corrupted_link, double_free};
 use crate::node::{self, Locked};
 use crate::os;
-use crate::segment::{Destination, OwnerWord, SLOT, SegmentPtr, SlotIndex, TWO_WORDS};
+use crate::segment::{Destination, OwnerWord, SLOT, SegmentPtr, SlotIndex, TWO_WORDS, Weight};
 use crate::size_class::ClassId;
 use crate::slab::{self, Block, Shape, Slab, State};
+use crate::sync::Ordering;
 use crate::topology::NodeIndex;
 
 /// How many bytes of blocks are carved at a time: about a page.
@@ -342,6 +343,7 @@ impl Arena {
     fn collect_all_of_inbox(&self, pool: Option<&Locked>) {
         // SAFETY: what is in an inbox are addresses of blocks, which were freed and are the holder's once taken.
         let mut next = unsafe { Block::from_address(self.inbox.take_all()) };
+        let mut bytes = 0;
         while let Some(block) = next {
             next = block.next_of_chain();
             if let Some(next) = next
@@ -349,12 +351,14 @@ impl Arena {
             {
                 corrupted_link(block);
             }
-            self.bring_home(block, pool);
+            bytes += self.bring_home(block, pool);
         }
+        self.inbox_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Gives how many bytes the block has.
     #[inline(always)]
-    fn bring_home(&self, block: Block, pool: Option<&Locked>) {
+    fn bring_home(&self, block: Block, pool: Option<&Locked>) -> usize {
         let address = block.address();
         // SAFETY: blocks of slabs lie in segments.
         let segment = unsafe { SegmentPtr::of(address) };
@@ -368,27 +372,31 @@ impl Arena {
             return Self::send_on(block, segment, slot);
         };
         debug_assert_eq!(slab.node(), segment.node(), "a block comes home to its own node");
-        if slab.block_size() >= TWO_WORDS {
+        let size = slab.block_size();
+        if size >= TWO_WORDS {
             block.prefetch_hint();
         }
-        let is_suspect = hardened::ON && slab.block_size() >= TWO_WORDS && block.is_suspect();
+        let is_suspect = hardened::ON && size >= TWO_WORDS && block.is_suspect();
         if is_suspect && self.has_free(slab, block.pointer()) {
             double_free(block);
         }
         if slab.free_local(block) {
             self.count_ran_out(slab, pool);
         }
+        size
     }
 
     /// Sends a block on whose slab was handed over to another arena in the meantime.
     #[cold]
-    fn send_on(block: Block, segment: SegmentPtr, slot: SlotIndex) {
+    fn send_on(block: Block, segment: SegmentPtr, slot: SlotIndex) -> usize {
         // What a link that was written over leads to may be in the middle of a mapping.
         if !address_map::has_headers(block.address()) {
             corrupted_link(block);
         }
         let Some(owner) = segment.owner_if_any(slot).arena_address() else { double_free(block) };
-        send_alone(Destination::arena(owner), block);
+        let weight = segment.weight(slot);
+        send_alone(Destination::arena(owner), block, weight);
+        weight.bytes()
     }
 
     /// Gives an empty partial slab's slots back to their node.
@@ -557,7 +565,7 @@ extern "C" fn free_to_own(slab: Slab, block: Block) {
     let arena = tls::get();
     if arena.busy.get() {
         // Re-entered in the middle of a slow path: the block comes home by the arena's own inbox.
-        return send_alone(Destination::arena(arena.address()), block);
+        return send_alone(Destination::arena(arena.address()), block, slab.weight());
     }
     if hardened::ON && block.looks_free() {
         refuse_free_block(slab, block);
@@ -585,7 +593,7 @@ extern "C" fn send_full(chain: &'static Chain) {
 /// outbox; that has one no more; or that is re-entered.
 #[cold]
 #[inline(never)]
-extern "C" fn free_anew(destination: Destination, block: Block, weight: u32) {
+extern "C" fn free_anew(destination: Destination, block: Block, weight: Weight) {
     let arena = tls::get();
     if arena.id.get().is_some() && !arena.busy.get() {
         return arena.inside(|| {
@@ -598,7 +606,7 @@ extern "C" fn free_anew(destination: Destination, block: Block, weight: u32) {
         Some(held) if held.address() != destination.arena_address() => held.outbox.add_anew(destination, block, weight),
         // Entering may have given this thread the very arena that owns the slab; then it comes by its own inbox. An outbox
         // never gathers for its own arena.
-        _ => send_alone(destination, block),
+        _ => send_alone(destination, block, weight),
     }
 }
 
@@ -612,6 +620,6 @@ pub(crate) extern "C" fn count_ran_out(slab: Slab) {
     }
     // Re-entered in the middle of a slow path: the block comes home by the arena's own inbox.
     if let Some(block) = slab.undo_free() {
-        send_alone(Destination::arena(arena.address()), block);
+        send_alone(Destination::arena(arena.address()), block, slab.weight());
     }
 }

@@ -5,8 +5,9 @@ use core::cell::Cell;
 
 use super::Arena;
 use crate::misuse::double_free;
-use crate::segment::{Destination, FULL_WEIGHT, LEAST_WEIGHT_OF_TWO_WORDS};
+use crate::segment::{Destination, Weight};
 use crate::slab::Block;
+use crate::sync::{Ordering, glance};
 
 const CHAINS: usize = 16;
 
@@ -19,12 +20,12 @@ pub(super) struct Chain {
     last: Cell<Option<Block>>,
     /// The two that were added before `first`.
     earlier: [Cell<Option<Block>>; 2],
-    /// What its blocks weigh together: see `SegmentPtr::weight`.
-    weight: Cell<u32>,
+    /// What its blocks weigh together.
+    weight: Cell<Weight>,
 }
 
 /// The chains, each at a place that its arena decides.
-pub(super) struct Outbox([Chain; CHAINS]);
+pub(crate) struct Outbox([Chain; CHAINS]);
 
 /// The place of an arena's chain. Arenas of different nodes differ in high bits of their addresses only, those of one
 /// node in low ones: all of them decide (Knuth, "The Art of Computer Programming" 3, 6.4, multiplicative hashing).
@@ -46,7 +47,7 @@ impl Outbox {
     }
 
     /// Adds a block, and gathers for that arena from now on, no longer for the one that had its place; sends what is full.
-    pub(super) fn add_anew(&self, destination: Destination, block: Block, weight: u32) {
+    pub(super) fn add_anew(&self, destination: Destination, block: Block, weight: Weight) {
         let chain = &self.0[place_of(destination)];
         if chain.destination.get() != Some(destination) {
             chain.send();
@@ -57,6 +58,11 @@ impl Outbox {
             Added::WasThere => double_free(block),
             Added::Waits => {}
         }
+    }
+
+    /// Bytes that wait, for a thread that may not hold the arena.
+    pub(crate) fn bytes_at_a_glance(&self) -> usize {
+        self.0.iter().map(|chain| glance(&chain.weight).bytes()).sum()
     }
 
     /// For audits: calls `visit` with each block and the address of the arena that it goes to.
@@ -93,13 +99,13 @@ impl Chain {
             first: Cell::new(None),
             last: Cell::new(None),
             earlier: [const { Cell::new(None) }; 2],
-            weight: Cell::new(0),
+            weight: Cell::new(Weight::NONE),
         }
     }
 
     /// Adds a block; with `hints` (see [`Block::set_hint`]), if it may.
     #[inline(always)]
-    pub(super) fn add(&self, block: Block, weight: u32, hints: bool) -> Added {
+    pub(super) fn add(&self, block: Block, weight: Weight, hints: bool) -> Added {
         let first = self.first.get();
         if first == Some(block) {
             return Added::WasThere;
@@ -108,39 +114,41 @@ impl Chain {
             self.last.set(Some(block));
         }
         block.set_next(first);
-        if hints && weight >= LEAST_WEIGHT_OF_TWO_WORDS {
+        if hints && weight.has_two_words() {
             block.set_hint(self.earlier[1].get());
         }
         self.earlier[1].set(self.earlier[0].get());
         self.earlier[0].set(first);
         self.first.set(Some(block));
-        let weight = self.weight.get() + weight;
+        let weight = self.weight.get().plus(weight);
         self.weight.set(weight);
-        if weight >= FULL_WEIGHT { Added::IsFull } else { Added::Waits }
+        if weight.is_full() { Added::IsFull } else { Added::Waits }
     }
 
     /// Sends its blocks.
     pub(super) fn send(&self) {
-        self.weight.set(0);
+        let bytes = self.weight.replace(Weight::NONE).bytes();
         self.earlier.iter().for_each(|earlier| earlier.set(None));
         if let (Some(destination), Some(first), Some(last)) =
             (self.destination.get(), self.first.take(), self.last.take())
         {
-            send_home(destination, first, last);
+            send_home(destination, first, last, bytes);
         }
     }
 }
 
 /// Puts a block by itself into an arena's inbox.
-pub(super) fn send_alone(destination: Destination, block: Block) {
+pub(super) fn send_alone(destination: Destination, block: Block, weight: Weight) {
     block.set_next(None);
-    send_home(destination, block, block);
+    send_home(destination, block, block, weight.bytes());
 }
 
-/// Puts a chain of blocks into an arena's inbox.
-fn send_home(destination: Destination, first: Block, last: Block) {
+/// Puts a chain of blocks into an arena's inbox, so many bytes together.
+fn send_home(destination: Destination, first: Block, last: Block, bytes: usize) {
     // SAFETY: callers took the address from the owner word of a slab.
     let arena = unsafe { Arena::at(destination.arena_address()) };
+    // First, so that never more is taken out than was put in.
+    arena.inbox_bytes.fetch_add(bytes, Ordering::Relaxed);
     // SAFETY: what is in an inbox are addresses of blocks.
     arena.inbox.push(first.address(), |next| last.set_next(unsafe { Block::from_address(next) }));
 }

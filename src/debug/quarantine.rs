@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use super::{Watched, report};
 use crate::sync::lock::Lock;
-use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering, glance};
 use crate::{node, os};
 
 /// Bytes of the heap that wait at most, all together.
@@ -134,6 +134,11 @@ impl Queue {
         self.blocks.set(0);
         self.oldest.take()
     }
+}
+
+/// Bytes of the heap that wait, for a thread that may not hold the quarantine.
+pub(crate) fn quarantined_bytes() -> usize {
+    glance(&QUARANTINE.queue.bytes)
 }
 
 /// Whether the calling thread holds the quarantine.

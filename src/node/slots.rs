@@ -193,7 +193,7 @@ impl Locked {
         // SAFETY: the granule's front is mapped, and becomes a segment's here.
         let segment = unsafe { SegmentPtr::of(range.start.as_ptr().expose_provenance()) };
         segment.begin(self.node(), self.inner().generation.get(), mapped);
-        range.show_headers();
+        range.show_segment();
         let inner = self.inner();
         segment.header().next.set(inner.segments.replace(Some(segment)));
         self.list_last(segment);
