@@ -44,10 +44,13 @@ const NOTHING: u16 = 0;
 /// The lowest bit: the fast path of `free` looks at that only.
 const HEADERS: u16 = 1;
 const WITHIN: u16 = 2;
-const SEGMENT: u16 = HEADERS | WITHIN;
 const FAR_ALIGNED: u16 = 4;
 const GONE: u16 = 8;
-const KIND_BITS: u32 = 4;
+const KINDS: u16 = HEADERS | WITHIN | FAR_ALIGNED | GONE;
+/// More than the kind.
+const SEGMENT: u16 = HEADERS | 16;
+/// Above these, the word names the part.
+const KIND_BITS: u32 = 5;
 
 /// See the module's text. On pages of its own, hardly any of which is ever touched.
 #[repr(align(4096))]
@@ -138,18 +141,18 @@ pub(crate) fn has_headers(address: usize) -> bool {
 
 /// Whether a segment lies there. It stays while its pool is held.
 pub(crate) fn is_segment(address: usize) -> bool {
-    kind_bits(address) == SEGMENT
+    word_of(address) & SEGMENT == SEGMENT
 }
 
-fn kind_bits(address: usize) -> u16 {
-    MAP.get(address / GRANULE).map_or(NOTHING, |word| word.load(Ordering::Acquire)) & ((1 << KIND_BITS) - 1)
+fn word_of(address: usize) -> u16 {
+    MAP.get(address / GRANULE).map_or(NOTHING, |word| word.load(Ordering::Acquire))
 }
 
 /// What the map says of an address.
 pub(crate) fn kind(address: usize) -> Kind {
-    match kind_bits(address) {
+    match word_of(address) & KINDS {
         NOTHING => Kind::Foreign,
-        HEADERS | SEGMENT => Kind::Headers,
+        HEADERS => Kind::Headers,
         FAR_ALIGNED => Kind::FarAligned,
         GONE => Kind::Gone,
         _ => Kind::Within,
@@ -200,7 +203,7 @@ pub(crate) fn used_granule(part: Part, from: usize) -> Option<(usize, usize)> {
 
 /// For audits: how many granules are in use now.
 pub(crate) fn used_granules() -> usize {
-    let is_used = |word: &&AtomicU16| !matches!(word.load(Ordering::Relaxed) & ((1 << KIND_BITS) - 1), NOTHING | GONE);
+    let is_used = |word: &&AtomicU16| !matches!(word.load(Ordering::Relaxed) & KINDS, NOTHING | GONE);
     used_words().iter().filter(is_used).count()
 }
 
