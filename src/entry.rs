@@ -14,7 +14,7 @@ use crate::arith::{MAX_SIZE, align_up, array};
 use crate::config::Config;
 use crate::heap::checked::{OfAlign, OfLayout, OfSize};
 use crate::size_class::ClassId;
-use crate::{heap, os};
+use crate::{heap, node, os};
 
 /// What every size is aligned to at least: `alignof(max_align_t)` on 64-bit systems.
 const ALIGN: usize = 16;
@@ -216,6 +216,18 @@ pub fn usable_size_of_new(size: usize, align: usize) -> Option<usize> {
 /// `malloc_trim(3)`: gives back what nobody uses; whether anything went back.
 pub fn trim() -> bool {
     heap::trim()
+}
+
+/// Has no more than so many freed bytes wait to be used again in each node's pool; `usize::MAX`: as many as there are, for ever.
+/// Beside it, each thread keeps what it has at hand: 2 MiB of blocks that are in no slab, four of the threads one of up to 4 MiB
+/// more. It stands for what the settings say of time and amount.
+pub fn set_most_that_waits(bytes: usize) {
+    node::set_most_that_waits(bytes);
+}
+
+/// Has freed blocks of so many bytes and more go back to the kernel at once, if they are of more than 64 KiB.
+pub fn set_least_that_goes_at_once(bytes: usize) {
+    node::set_least_that_goes_at_once(bytes);
 }
 
 /// `malloc_stats(3)`: a few lines on standard error.

@@ -25,7 +25,7 @@ use crate::sync::{AtomicU32, Ordering};
 use crate::timer::Timer;
 use crate::topology::{self, INDICES, NodeIndex};
 
-pub(crate) use purge::KEPT_MOST;
+pub(crate) use purge::{KEPT_MOST, goes_at_once, set_least_that_goes_at_once, set_most_that_waits};
 pub(crate) use slots::Slots;
 
 /// A node's pool. On a page of its own, which lies on the node: see [`place_pools`].

@@ -122,11 +122,27 @@ pub extern "C" fn malloc_trim(_: usize) -> c_int {
     c_int::from(entry::trim())
 }
 
-/// `mallopt(3)`: 1 for what is honoured, else 0. Nothing of glibc's heap applies here, but for settings that change
-/// nothing a program could see: those are not honoured either.
+/// `mallopt(3)`: 1, as glibc's, but for what that refuses too.
+///
+/// | parameter | here |
+/// |---|---|
+/// | `M_TRIM_THRESHOLD` | so many freed bytes wait in each node's pool at most; -1: all wait, for ever |
+/// | `M_MMAP_THRESHOLD` | freed blocks of so many bytes go back to the kernel at once, if they are of more than 64 KiB |
+/// | `M_MXFAST` | more than 160 is refused, else ignored: no block waits apart |
+/// | all others | ignored: `M_ARENA_MAX` (each thread has an arena), `M_PERTURB` (`HOMING_DEBUG` fills blocks), `M_TOP_PAD`, `M_MMAP_MAX`, `M_CHECK_ACTION` (what is wrong always ends the process) and what nobody knows |
 #[unsafe(no_mangle)]
-pub extern "C" fn mallopt(_: c_int, _: c_int) -> c_int {
-    0
+pub extern "C" fn mallopt(parameter: c_int, value: c_int) -> c_int {
+    /// glibc's bound on 64-bit systems (`MAX_FAST_SIZE` in its `malloc.c`).
+    const MOST_FAST: usize = 160;
+    // As glibc has it: a negative value is one that is larger than any.
+    let value = value as usize;
+    match parameter {
+        libc::M_MXFAST => return c_int::from(value <= MOST_FAST),
+        libc::M_MMAP_THRESHOLD => entry::set_least_that_goes_at_once(value),
+        libc::M_TRIM_THRESHOLD => entry::set_most_that_waits(value),
+        _ => {}
+    }
+    1
 }
 
 /// glibc's own names for the same, which some programs call.

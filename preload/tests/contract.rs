@@ -112,8 +112,14 @@ const OTHERWISE_IN_GLIBC: &[(&str, &str)] = &[
         "malloc_info: options other than 0 write nothing and are -1 and EINVAL",
         "it returns EINVAL instead of -1, and errno stays; the manual page says -1",
     ),
-    ("mallopt: 0 for what is not known", "it answers 1 to everything but a few bad values"),
-    ("mallopt: 0 for what applies to glibc's own heap", "the heap is its own"),
+    (
+        "mallopt: M_MMAP_THRESHOLD: a freed block of so many bytes goes back at once",
+        "it takes such a block from free memory of its heap where some is long enough, and does not give that back",
+    ),
+    (
+        "mallopt: M_TRIM_THRESHOLD: no more than that waits, and with -1 all of it",
+        "it bounds what is free at the end of its heap",
+    ),
     ("_ZnwmSt11align_val_t: without memory it throws bad_alloc, or gives null where it may not throw", WRAPS),
     ("_ZnamSt11align_val_t: without memory it throws bad_alloc, or gives null where it may not throw", WRAPS),
     (

@@ -166,9 +166,13 @@ fn give_back_run(run: KeptRun, pool: Option<&Locked>) {
     for slot in 1..slots {
         run.segment.set_owner(run.first.plus(slot), OwnerWord::FREE);
     }
+    let give = |pool: &Locked| match node::goes_at_once(slots * SLOT) {
+        true => pool.give_slots_and_pages(run.segment, run.first, slots),
+        false => pool.give_slots(run.segment, run.first, slots),
+    };
     match pool {
-        Some(pool) => pool.give_slots(run.segment, run.first, slots),
-        None => node::pool(run.segment.node()).lock().give_slots(run.segment, run.first, slots),
+        Some(pool) => give(pool),
+        None => give(&node::pool(run.segment.node()).lock()),
     }
 }
 
@@ -387,7 +391,7 @@ pub(crate) fn free_run(segment: SegmentPtr, block: NonNull<u8>, slots: usize) {
     let run = KeptRun { segment, first: SlotIndex::of(block.as_ptr() as usize), slots: slots as u16 };
     let held = if super::is_attached() { enter::enter(&Config::new()).ok() } else { None };
     match held {
-        Some(held) if held.node() == segment.node() && config::current().purge_delay_ms != 0 => {
+        Some(held) if held.node() == segment.node() && !node::goes_at_once(slots * SLOT) => {
             held.at_hand.keep(run, |old| give_back_run(old, None));
         }
         _ => give_back_run(run, None),
@@ -424,7 +428,7 @@ pub(crate) fn free_mapping(mapping: Mapping) {
 
 /// Keeps a mapping in the calling thread's arena, if that is of its node; false where it does not.
 fn keep_at_hand(mapping: Mapping, node: NodeIndex) -> bool {
-    if !super::is_attached() || config::current().purge_delay_ms == 0 {
+    if !super::is_attached() || node::goes_at_once(mapping.length()) {
         return false;
     }
     enter::enter(&Config::new()).is_ok_and(|held| held.node() == node && held.at_hand.keep_mapping(mapping))

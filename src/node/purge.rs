@@ -11,6 +11,7 @@ use crate::config;
 use crate::large::Mapping;
 use crate::os;
 use crate::segment::SLOT;
+use crate::sync::{AtomicUsize, Ordering};
 
 /// Dirty slots that may wait, as a part of those in use, and the bounds of it, in bytes.
 const DIRTY_PART: usize = 4;
@@ -20,19 +21,53 @@ const DIRTY_MOST: usize = 64 << 20;
 /// Bytes of large mappings that are kept for reuse.
 pub(crate) const KEPT_MOST: usize = 32 << 20;
 
+/// What `mallopt(3)` has said; all zero where it was not called.
+static BOUNDS: Bounds = Bounds { waits_most: AtomicUsize::new(0), goes_at_once: AtomicUsize::new(0) };
+
+struct Bounds {
+    /// One more than the bytes that may wait in each pool; 0: what the settings and the use say; `usize::MAX`: there is no bound.
+    waits_most: AtomicUsize,
+    /// A freed block of at least so many bytes does not wait, if it is not in a slab; 0: all may.
+    goes_at_once: AtomicUsize,
+}
+
+/// Has no more than so many freed bytes wait in each pool, or as many as there are for `usize::MAX`.
+pub(crate) fn set_most_that_waits(bytes: usize) {
+    BOUNDS.waits_most.store(bytes.saturating_add(1), Ordering::Relaxed);
+}
+
+/// Has freed blocks of so many bytes and more go back to the kernel at once, but for blocks of slabs.
+pub(crate) fn set_least_that_goes_at_once(bytes: usize) {
+    BOUNDS.goes_at_once.store(bytes.max(1), Ordering::Relaxed);
+}
+
+/// Whether a freed block of so many bytes goes back to the kernel at once.
+pub(crate) fn goes_at_once(bytes: usize) -> bool {
+    let least = BOUNDS.goes_at_once.load(Ordering::Relaxed);
+    least != 0 && bytes >= least || config::current().purge_delay_ms == 0
+}
+
+/// How many bytes may wait in a pool, where that was said.
+fn waits_most() -> Option<usize> {
+    BOUNDS.waits_most.load(Ordering::Relaxed).checked_sub(1)
+}
+
 impl Locked {
     /// Purges what has waited long enough, or is too much.
     pub(crate) fn purge_if_due(&self) {
         let delay = config::current().purge_delay_ms;
         let inner = self.inner();
-        if inner.dirty_slots.get() == 0 && inner.kept.get().is_none() || delay == u64::MAX {
+        let said = waits_most();
+        let waits_for_ever = said.map_or(delay == u64::MAX, |most| most == usize::MAX - 1);
+        if inner.dirty_slots.get() == 0 && inner.kept.get().is_none() || waits_for_ever {
             return;
         }
         if delay == 0 {
             self.purge_all();
             return;
         }
-        let most = (inner.used_slots.get() * SLOT / DIRTY_PART).clamp(DIRTY_LEAST, DIRTY_MOST);
+        let by_use = || (inner.used_slots.get() * SLOT / DIRTY_PART).clamp(DIRTY_LEAST, DIRTY_MOST);
+        let most = said.unwrap_or_else(by_use);
         if inner.dirty_slots.get() * SLOT > most + config::current().pool_size {
             self.purge_slots(false, config::current().pool_size);
         }
@@ -162,11 +197,11 @@ impl Locked {
         let inner = self.inner();
         let bytes = mapping.length();
         self.end_mapping(bytes);
-        let config = config::current();
-        if bytes > KEPT_MOST || config.purge_delay_ms == 0 {
+        let most = waits_most().unwrap_or(KEPT_MOST).min(KEPT_MOST);
+        if bytes > most || goes_at_once(bytes) {
             return false;
         }
-        if inner.kept_bytes.get() + bytes > KEPT_MOST {
+        if inner.kept_bytes.get() + bytes > most {
             self.drop_kept_before(u64::MAX);
         }
         let now = os::now_ms();

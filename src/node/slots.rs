@@ -159,6 +159,15 @@ impl Locked {
         self.take_back(segment, first, count, false);
     }
 
+    /// The same, and their pages go back to the kernel at once.
+    pub(crate) fn give_slots_and_pages(&self, segment: SegmentPtr, first: SlotIndex, count: usize) {
+        // SAFETY: the slots are the caller's, who gives them up.
+        let clean = unsafe { os::purge(segment.slot_start(first), count * SLOT) };
+        let purged = &self.inner().counts.purged;
+        purged.set(purged.get() + if clean { (count * SLOT) as u64 } else { 0 });
+        self.take_back(segment, first, count, clean);
+    }
+
     /// The same for slots that may read as zero.
     fn take_back(&self, segment: SegmentPtr, first: SlotIndex, count: usize, clean: bool) {
         debug_assert_eq!(segment.node(), self.node(), "slots go home to their own node");

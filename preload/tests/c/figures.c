@@ -265,23 +265,53 @@ CHECKED("malloc_info", "options other than 0 write nothing and are -1 and EINVAL
     }
 }
 
-CHECKED("mallopt", "0 for what is not known") {
+CHECKED("mallopt", "1 for what is not known") {
     static const int UNKNOWN[] = {12345, -12345, INT32_MAX, INT32_MIN};
-    for (size_t i = 0; i < LENGTH(UNKNOWN); i++) KEEPS_ERRNO(HOLDS(mallopt(UNKNOWN[i], 1) == 0));
+    for (size_t i = 0; i < LENGTH(UNKNOWN); i++) KEEPS_ERRNO(HOLDS(mallopt(UNKNOWN[i], 1) == 1));
 }
 
-CHECKED("mallopt", "0 for what applies to glibc's own heap") {
-    static const int KNOWN[] = {M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_CHECK_ACTION, M_ARENA_TEST,
-                                M_ARENA_MAX};
-    for (size_t i = 0; i < LENGTH(KNOWN); i++) KEEPS_ERRNO(HOLDS(mallopt(KNOWN[i], 1 << 20) == 0));
+CHECKED("mallopt", "1 for what changes nothing that a program relies on") {
+    static const int KNOWN[] = {M_TOP_PAD, M_MMAP_MAX, M_CHECK_ACTION, M_PERTURB, M_ARENA_TEST, M_ARENA_MAX};
+    for (size_t i = 0; i < LENGTH(KNOWN); i++) KEEPS_ERRNO(HOLDS(mallopt(KNOWN[i], 1 << 20) == 1));
+    KEEPS_ERRNO(HOLDS(mallopt(M_MXFAST, 160) == 1 && mallopt(M_MXFAST, 0) == 1));
 }
 
-CHECKED("mallopt", "filling with a byte is honoured where it is answered with 1") {
-    if (mallopt(M_PERTURB, 0x5A) == 1) {
-        unsigned char *block = malloc(50000);
-        mallopt(M_PERTURB, 0);
-        HOLDS(block && all(block, 50000, 0x5A ^ 0xFF));
+CHECKED("mallopt", "0 for what is out of range") {
+    KEEPS_ERRNO(HOLDS(mallopt(M_MXFAST, 161) == 0 && mallopt(M_MXFAST, -1) == 0));
+}
+
+/* Pages of a range that are in memory; those of what is not mapped are not. */
+static size_t pages_of(void *start, size_t bytes) {
+    static unsigned char pages[4096];
+    size_t page = 4096, count = bytes / page;
+    if (count > sizeof pages || mincore((void *)((uintptr_t)start & -page), bytes, pages)) return 0;
+    size_t there = 0;
+    for (size_t i = 0; i < count; i++) there += pages[i] & 1;
+    return there;
+}
+
+CHECKED("mallopt", "M_MMAP_THRESHOLD: a freed block of so many bytes goes back at once") {
+    KEEPS_ERRNO(HOLDS(mallopt(M_MMAP_THRESHOLD, 1 << 20) == 1));
+    static const size_t EACH[] = {MIB + 5000, MIB + MIB / 2, 3 * MIB, 10 * MIB};
+    for (size_t kind = 0; kind < LENGTH(EACH); kind++) {
+        char *block = malloc(EACH[kind]);
+        HOLDS(block);
+        memset(block, 1, EACH[kind]);
+        HOLDS(pages_of(block, EACH[kind]) > EACH[kind] / 4096 - 2);
         free(block);
+        HOLDS(pages_of(block, EACH[kind]) == 0);
+    }
+}
+
+CHECKED("mallopt", "M_TRIM_THRESHOLD: no more than that waits, and with -1 all of it") {
+    KEEPS_ERRNO(HOLDS(mallopt(M_TRIM_THRESHOLD, -1) == 1));
+    HOLDS(take_and_free(LENGTH(many), 20000));
+    HOLDS(mallinfo2().keepcost > 30 * MIB);
+    static const size_t BOUNDS[] = {8 * MIB, MIB, 0};
+    for (size_t i = 0; i < LENGTH(BOUNDS); i++) {
+        KEEPS_ERRNO(HOLDS(mallopt(M_TRIM_THRESHOLD, BOUNDS[i]) == 1));
+        HOLDS(take_and_free(LENGTH(many), 20000));
+        HOLDS(mallinfo2().keepcost <= BOUNDS[i] + 256 * KIB);
     }
 }
 
