@@ -35,125 +35,128 @@
 //! | ground | `address_map`, `size_class`, `topology`, `config`, `hardened` |
 //! | bedrock | `os`, `sync`, `timer`, `message`, `arith` |
 
+#[cfg_attr(homing_loom, allow(dead_code))]
 mod sync;
 
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod address_map;
-#[cfg(all(not(loom), feature = "allocator-api2"))]
+#[cfg(all(not(homing_loom), feature = "allocator-api2"))]
 mod allocators;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod arena;
-#[cfg_attr(loom, allow(dead_code))]
+#[cfg_attr(homing_loom, allow(dead_code))]
 mod arith;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod audit;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod budget;
-#[cfg(all(test, loom))]
+#[cfg(all(test, homing_loom))]
 #[path = "budget/ledger.rs"]
+#[allow(dead_code)]
 mod budget_ledger;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod bump;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod config;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod debug;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub mod entry;
-#[cfg(all(test, loom))]
+#[cfg(all(test, homing_loom))]
 #[path = "bump/gauge.rs"]
+#[allow(dead_code)]
 mod gauge;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod global;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod hardened;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod heap;
-#[cfg(all(not(loom), feature = "hwloc"))]
+#[cfg(all(not(homing_loom), feature = "hwloc"))]
 mod hwloc;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod ids;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod large;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod message;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod misuse;
-#[cfg(all(test, loom))]
+#[cfg(all(test, homing_loom))]
 mod models;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod node;
-#[cfg(all(not(loom), feature = "allocator-api2"))]
+#[cfg(all(not(homing_loom), feature = "allocator-api2"))]
 mod node_alloc;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod node_pools;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod os;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod place;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod placement;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod pool;
-#[cfg(all(test, loom))]
+#[cfg(all(test, homing_loom))]
 #[path = "pool/models.rs"]
 mod pool_models;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod process;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod segment;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod size_class;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod slab;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod source;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod stats;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod timer;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod topology;
 
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::arena::ArenaId;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::audit::{Audit, AuditError, audit};
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::budget::{Budget, BudgetError, BudgetStats, SoftLimit, last_refusal};
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::bump::{Bump, BumpError, BumpMonitor, BumpStats, Checkpoint, CheckpointError, LocalBump};
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::config::{BumpConfig, BumpOverflow};
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::config::{Config, Debug, Large, Overflow, Policy, Zero, check_setting};
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::global::Homing;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::heap::checked::{try_dealloc, try_free};
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::ids::{BudgetId, BumpId, NodePoolsId};
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::misuse::FreeError;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::node::shortfalls::Shortfalls;
-#[cfg(all(not(loom), feature = "allocator-api2"))]
+#[cfg(all(not(homing_loom), feature = "allocator-api2"))]
 pub use crate::node_alloc::NodeAlloc;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::node_pools::{NodePools, NodePoolsConfig, NodePoolsError, NodePoolsStats, OnNode};
-#[cfg(all(not(loom), feature = "fault-injection"))]
+#[cfg(all(not(homing_loom), feature = "fault-injection"))]
 pub use crate::os::fault;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::placement::{
     NodeError, alloc_on_node, current_node, dealloc_from_node, home_node, node_of, resident_node,
 };
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::pool::{OnAnyThread, OnPoolThread, Pool, PoolBox, PoolError, PoolReach, PoolStats, RemotePoolBox};
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::stats::Stats;
-#[cfg(all(not(loom), feature = "hwloc"))]
+#[cfg(all(not(homing_loom), feature = "hwloc"))]
 pub use crate::topology::TopologyError;
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub use crate::topology::{Access, CpuId, Memory, Missing, Node, NodeId, Source, Topology};
 
 /// What the allocator has done so far, and holds now.
@@ -162,7 +165,7 @@ pub use crate::topology::{Access, CpuId, Memory, Missing, Node, NodeId, Source, 
 /// let before = homing::stats();
 /// assert!(before.used <= before.peak);
 /// ```
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub fn stats() -> Stats {
     stats::read()
 }
@@ -178,7 +181,7 @@ pub fn stats() -> Stats {
 /// assert_eq!(homing::Bump::local()?.stats(), homing::BumpStats::default());
 /// # Ok::<(), homing::BumpError>(())
 /// ```
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 pub fn thread_cleanup() {
     bump::local::clean_up_thread();
     arena::enter::clean_up_thread();

@@ -2,7 +2,7 @@
 //! two arenas of one node, while the arenas and the slab change hands under the node's lock. Each is named after the
 //! hazard it rules out.
 //!
-//! Run by `RUSTFLAGS="--cfg loom" cargo test --release --package homing --lib`.
+//! Run by `RUSTFLAGS="--cfg homing_loom" cargo test --release --package homing --lib`.
 
 #[path = "arena/inbox.rs"]
 mod inbox;

@@ -1,25 +1,26 @@
-//! The only door to atomics: `core`'s, or loom's where the lock-free parts are model-checked (`--cfg loom`).
+//! The only door to atomics: `core`'s, or loom's where the lock-free parts are model-checked (`--cfg homing_loom`).
 
 pub(crate) mod first;
 pub(crate) mod lock;
 pub(crate) mod once;
 
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 #[allow(unused_imports, reason = "some serve only one of the system twins, or fault injection")]
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
-#[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+#[cfg(homing_loom)]
+#[allow(unused_imports, reason = "only tests use them")]
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Declares a constructor that is `const` outside loom, whose atomics cannot be made at compile time.
 macro_rules! const_unless_loom {
     ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $body:block) => {
         $(#[$attribute])*
-        #[cfg(not(loom))]
+        #[cfg(not(homing_loom))]
         $visibility const fn $name($($argument: $type),*) -> $result $body
         $(#[$attribute])*
-        #[cfg(loom)]
+        #[cfg(homing_loom)]
         $visibility fn $name($($argument: $type),*) -> $result $body
     };
 }
@@ -35,7 +36,7 @@ pub(crate) fn glance<T: Copy>(cell: &core::cell::Cell<T>) -> T {
 
 /// Waits a moment for another thread to get on: a pause at first, the rest of the time slice once that was not enough.
 pub(crate) struct Backoff {
-    #[cfg(not(loom))]
+    #[cfg(not(homing_loom))]
     inner: crossbeam_utils::Backoff,
 }
 
@@ -43,7 +44,7 @@ impl Backoff {
     /// A back-off that has not waited yet.
     pub(crate) fn new() -> Self {
         Backoff {
-            #[cfg(not(loom))]
+            #[cfg(not(homing_loom))]
             inner: crossbeam_utils::Backoff::new(),
         }
     }
@@ -51,9 +52,9 @@ impl Backoff {
     /// Waits, longer each time.
     pub(crate) fn wait(&self) {
         // Spins at first, then yields; it never parks the thread and never allocates.
-        #[cfg(not(loom))]
+        #[cfg(not(homing_loom))]
         self.inner.snooze();
-        #[cfg(loom)]
+        #[cfg(homing_loom)]
         loom::thread::yield_now();
     }
 }

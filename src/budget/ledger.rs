@@ -138,13 +138,11 @@ impl Ledger {
     }
 
     /// The limit.
-    #[cfg_attr(loom, allow(dead_code))]
     pub(crate) fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
     /// Has another limit from now on.
-    #[cfg_attr(loom, allow(dead_code))]
     pub(crate) fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -158,7 +156,7 @@ impl Drop for Reserved<'_> {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, homing_loom))]
 mod loom_models {
     use super::*;
     use loom::cell::UnsafeCell;

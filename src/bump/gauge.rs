@@ -44,14 +44,14 @@ struct View {
     /// The address after the chunk's last byte; 0: `used` is all.
     end: AtomicUsize,
     used: AtomicUsize,
-    #[cfg(not(loom))]
+    #[cfg(not(homing_loom))]
     capacity: AtomicUsize,
     peak: AtomicUsize,
-    #[cfg(not(loom))]
+    #[cfg(not(homing_loom))]
     chunks: AtomicUsize,
-    #[cfg(not(loom))]
+    #[cfg(not(homing_loom))]
     overflows: AtomicUsize,
-    #[cfg(not(loom))]
+    #[cfg(not(homing_loom))]
     resets: AtomicUsize,
 }
 
@@ -61,14 +61,14 @@ impl View {
             View {
                 end: AtomicUsize::new(0),
                 used: AtomicUsize::new(0),
-                #[cfg(not(loom))]
+                #[cfg(not(homing_loom))]
                 capacity: AtomicUsize::new(0),
                 peak: AtomicUsize::new(0),
-                #[cfg(not(loom))]
+                #[cfg(not(homing_loom))]
                 chunks: AtomicUsize::new(0),
-                #[cfg(not(loom))]
+                #[cfg(not(homing_loom))]
                 overflows: AtomicUsize::new(0),
-                #[cfg(not(loom))]
+                #[cfg(not(homing_loom))]
                 resets: AtomicUsize::new(0),
             }
         }
@@ -78,7 +78,7 @@ impl View {
         self.end.store(end, Ordering::Relaxed);
         self.used.store(figures.used, Ordering::Relaxed);
         self.peak.store(figures.peak, Ordering::Relaxed);
-        #[cfg(not(loom))]
+        #[cfg(not(homing_loom))]
         {
             self.capacity.store(figures.capacity, Ordering::Relaxed);
             self.chunks.store(figures.chunks, Ordering::Relaxed);
@@ -89,9 +89,9 @@ impl View {
 
     fn load(&self) -> Figures {
         let (used, peak) = (self.used.load(Ordering::Relaxed), self.peak.load(Ordering::Relaxed));
-        #[cfg_attr(loom, allow(unused_mut))]
+        #[cfg_attr(homing_loom, allow(unused_mut))]
         let mut figures = Figures { used, peak, ..Figures::default() };
-        #[cfg(not(loom))]
+        #[cfg(not(homing_loom))]
         {
             figures.capacity = self.capacity.load(Ordering::Relaxed);
             figures.chunks = self.chunks.load(Ordering::Relaxed);
@@ -184,7 +184,7 @@ impl Gauge {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, homing_loom))]
 mod loom_models {
     use super::*;
     use loom::sync::Arc;

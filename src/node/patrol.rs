@@ -255,7 +255,7 @@ pub(crate) fn settle(
     away && helps() && unsafe { os::purge(start, size) }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(homing_loom)))]
 mod tests {
     use std::collections::HashSet;
 

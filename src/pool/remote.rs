@@ -114,7 +114,7 @@ impl Returning {
     }
 }
 
-#[cfg(loom)]
+#[cfg(homing_loom)]
 impl Returning {
     /// In models, by who gives the slab's memory away: loom panics where an access of another thread's is not over, or
     /// comes later.

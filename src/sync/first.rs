@@ -13,10 +13,8 @@ use core::ptr::{self, NonNull};
 use super::{AtomicPtr, Ordering, const_unless_loom};
 
 /// See the module's text.
-#[cfg_attr(loom, allow(dead_code))]
 pub(crate) struct First<T>(AtomicPtr<T>);
 
-#[cfg_attr(loom, allow(dead_code))]
 impl<T> First<T> {
     const_unless_loom! {
         /// Nobody has published one.
@@ -42,7 +40,7 @@ impl<T> First<T> {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, homing_loom))]
 mod loom_models {
     use super::*;
     use loom::cell::UnsafeCell;

@@ -119,7 +119,6 @@ impl Lock {
 
     /// In the child of a `fork`, before it does anything else: whether another thread was inside, which the child does not
     /// have. The lock is free then. Where the forking thread itself is inside, it goes on where it was.
-    #[cfg_attr(loom, allow(dead_code))]
     pub(crate) fn is_abandoned(&self) -> bool {
         let is_others = self.word.load(Ordering::Relaxed) != FREE && !self.is_mine();
         if is_others {
@@ -136,14 +135,14 @@ impl Drop for Guard<'_> {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(homing_loom))]
 mod platform {
     pub(super) const SPINS: u32 = 100;
     pub(super) use crate::os::fault::{leaves, sleeps_on, took};
     pub(super) use crate::os::{futex_wait as wait, futex_wake_one as wake_one, relax, thread_token};
 }
 
-#[cfg(loom)]
+#[cfg(homing_loom)]
 mod platform {
     use super::{AtomicUsize, Ordering};
 
@@ -186,7 +185,7 @@ mod platform {
 }
 use platform::{SPINS, leaves, relax, sleeps_on, thread_token, took, wait, wake_one};
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, homing_loom))]
 mod loom_models {
     use super::*;
     use loom::sync::Arc;
@@ -226,7 +225,7 @@ mod loom_models {
     }
 }
 
-#[cfg(all(test, not(loom), target_os = "linux", not(feature = "portable")))]
+#[cfg(all(test, not(homing_loom), target_os = "linux", not(feature = "portable")))]
 mod tests {
     use super::*;
 

@@ -65,7 +65,6 @@ impl Once {
 
     /// In the child of a `fork`, by the forking thread of that token: if another one was setting when the process forked,
     /// nobody will end it; begin anew.
-    #[cfg_attr(loom, allow(dead_code))]
     pub(crate) fn reset_in_child(&self, token: usize) {
         if ![UNSET, SET, token].contains(&self.state.load(Ordering::Relaxed)) {
             self.state.store(UNSET, Ordering::Release);
@@ -73,7 +72,7 @@ impl Once {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, homing_loom))]
 mod loom_models {
     use super::*;
     use loom::cell::UnsafeCell;
