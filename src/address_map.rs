@@ -26,8 +26,8 @@ use crate::os;
 use crate::sync::{AtomicU16, AtomicUsize, Ordering};
 use crate::topology::{self, INDICES, NodeIndex};
 
-/// Bytes in a granule: the size and the alignment of a segment.
-pub(crate) const GRANULE: usize = 32 << 20;
+/// Bytes in a granule: the size and the alignment of a segment. Fewer where addresses are.
+pub(crate) const GRANULE: usize = if usize::BITS > 32 { 32 << 20 } else { 4 << 20 };
 
 /// Bits of an address that user space can have: Linux hands out no more without being asked for it (x86-64: 47; Linux,
 /// Documentation/arch/x86/x86_64/mm.rst; AArch64: 48).

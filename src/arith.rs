@@ -89,14 +89,15 @@ mod tests {
     fn rounding_up_at_the_end_of_the_address_space_does_not_wrap() {
         assert_eq!(align_up(usize::MAX, 16), None);
         assert_eq!(align_up(usize::MAX - 15, 16), Some(usize::MAX - 15));
-        assert_eq!(align_up(0, 1 << 63), Some(0));
-        assert_eq!(align_up(1, 1 << 63), Some(1 << 63));
-        assert_eq!(align_up((1 << 63) + 1, 1 << 63), None);
+        const HALF: usize = 1 << (usize::BITS - 1);
+        assert_eq!(align_up(0, HALF), Some(0));
+        assert_eq!(align_up(1, HALF), Some(HALF));
+        assert_eq!(align_up(HALF + 1, HALF), None);
     }
 
     #[test]
     fn rounding_keeps_what_is_aligned_already() {
-        for shift in 0..40 {
+        for shift in 0..usize::BITS - 3 {
             let align = 1_usize << shift;
             assert_eq!(align_up(align * 3, align), Some(align * 3));
             assert_eq!(align_down(align * 3 + align - 1, align), align * 3);
@@ -126,28 +127,29 @@ mod tests {
 
     #[test]
     fn decimal_numbers_that_do_not_fit_or_are_none_are_refused() {
-        for (text, number) in [("0", 0), ("007", 7), ("18446744073709551615", usize::MAX)] {
+        let (most, beyond) = (usize::MAX.to_string(), (usize::MAX as u128 + 1).to_string());
+        for (text, number) in [("0", 0), ("007", 7), (most.as_str(), usize::MAX)] {
             assert_eq!(decimal(text.as_bytes()), Some(number), "{text}");
         }
-        for text in ["", " 1", "1 ", "-1", "1a", "/", ":", "18446744073709551616", "99999999999999999999999"] {
+        for text in ["", " 1", "1 ", "-1", "1a", "/", ":", beyond.as_str(), "99999999999999999999999"] {
             assert_eq!(decimal(text.as_bytes()), None, "{text}");
         }
     }
 
     /// Addresses and sizes about everything that could be wrong: both ends of the address space, and powers of two.
     fn awkward() -> Vec<usize> {
-        let mut numbers: Vec<usize> = (0..64).flat_map(|shift| [(1_usize << shift) - 1, 1 << shift]).collect();
+        let mut numbers: Vec<usize> = (0..usize::BITS).flat_map(|shift| [(1_usize << shift) - 1, 1 << shift]).collect();
         numbers.extend([3, 100, 4097, MAX_SIZE + 2, usize::MAX - 64, usize::MAX - 1, usize::MAX]);
         numbers
     }
 
     #[test]
     fn placing_upwards_agrees_with_numbers_that_cannot_wrap() {
-        for shift in 0..64 {
+        for shift in 0..usize::BITS {
             for (from, size) in
                 awkward().into_iter().flat_map(|from| awkward().into_iter().map(move |size| (from, size)))
             {
-                for end in [from, from.saturating_add(size), 1 << 47, usize::MAX - 1, usize::MAX] {
+                for end in [from, from.saturating_add(size), usize::MAX / 3, usize::MAX - 1, usize::MAX] {
                     let start = (from as u128).next_multiple_of(1 << shift);
                     let right = (start + size as u128 <= end as u128).then(|| (start as usize, start as usize + size));
                     assert_eq!(place_up(from, end, size, 1 << shift), right, "{from:#x} {end:#x} {size:#x} {shift}");
@@ -158,7 +160,7 @@ mod tests {
 
     #[test]
     fn placing_downwards_agrees_with_numbers_that_cannot_wrap() {
-        for shift in 0..64 {
+        for shift in 0..usize::BITS {
             for (top, size) in awkward().into_iter().flat_map(|top| awkward().into_iter().map(move |size| (top, size)))
             {
                 for floor in [0, 1, top.saturating_sub(size), top / 2, top] {

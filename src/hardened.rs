@@ -50,7 +50,7 @@ pub(crate) fn begin() {
 #[inline(always)]
 fn disguise(place: usize) -> usize {
     let mixed = (place ^ KEYS[0].load(Ordering::Relaxed)).wrapping_mul(KEYS[1].load(Ordering::Relaxed));
-    mixed ^ mixed >> 32
+    mixed ^ mixed >> (usize::BITS / 2)
 }
 
 /// A link (an address, or 0), as it stands in the block at `place`; and back.

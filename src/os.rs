@@ -43,14 +43,14 @@
 //! Not in the table, since they cannot be refused: `getauxval`, `getpid`, `sched_getcpu` and `getcpu` through the vDSO;
 //! `close`; and `FUTEX_WAKE` alone, see `futex_wake_one`.
 
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(feature = "portable")))]
 mod linux;
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(feature = "portable")))]
 pub(crate) use linux::*;
 
-#[cfg(any(not(target_os = "linux"), feature = "portable"))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64", not(feature = "portable"))))]
 mod portable;
-#[cfg(any(not(target_os = "linux"), feature = "portable"))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64", not(feature = "portable"))))]
 pub(crate) use portable::*;
 
 #[cfg(feature = "fault-injection")]
@@ -72,10 +72,7 @@ pub(crate) const MAX_NODES: usize = 1024;
 #[repr(transparent)]
 pub(crate) struct NodeMask([u64; MAX_NODES / 64]);
 
-#[cfg_attr(
-    any(not(target_os = "linux"), feature = "portable"),
-    allow(dead_code, reason = "the portable twin has no sets of nodes")
-)]
+#[allow(dead_code, reason = "the portable twin has no sets of nodes")]
 impl NodeMask {
     /// The words, 64 numbers in each.
     pub(crate) fn words(&self) -> &[u64; MAX_NODES / 64] {
@@ -134,10 +131,7 @@ pub(crate) enum Binding {
 
 /// What came of moving pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    any(not(target_os = "linux"), feature = "portable"),
-    allow(dead_code, reason = "the portable twin never moves any")
-)]
+#[allow(dead_code, reason = "the portable twin never moves any")]
 pub(crate) enum Moved {
     /// They are at the new place; the old one stays mapped and reads as zero.
     Yes,

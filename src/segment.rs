@@ -43,10 +43,10 @@ const HEADER: usize = size_of::<SlabHeader>();
 pub(crate) const OWNERS: usize = SLOT;
 const WEIGHTS: usize = OWNERS + SLOTS * size_of::<usize>();
 const OWN: usize = WEIGHTS + SLOTS * size_of::<Weight>();
-const _: () = assert!(HEADER * SLOTS == SLOT);
+const _: () = assert!(HEADER * SLOTS <= SLOT);
 const _: () = assert!(OWN.is_multiple_of(align_of::<SegmentHeader>()));
 const _: () = assert!(OWN + size_of::<SegmentHeader>() <= FIRST_SLOT * SLOT);
-const _: () = assert!(SLOTS == 512);
+const _: () = assert!(SLOTS <= HEADER_WORD * 2 && SLOTS.is_multiple_of(64));
 
 /// The first of a mapping's owner words that serves none: a mapping's block lies in slot 1 or one whose number is a power of
 /// two. Its header (`large`) stands over these.

@@ -31,7 +31,7 @@ pub(crate) struct Outbox([Chain; CHAINS]);
 /// node in low ones: all of them decide (Knuth, "The Art of Computer Programming" 3, 6.4, multiplicative hashing).
 #[inline(always)]
 fn place_of(destination: Destination) -> usize {
-    destination.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - CHAINS.ilog2())
+    ((destination.get() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - CHAINS.ilog2())) as usize
 }
 
 impl Outbox {

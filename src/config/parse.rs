@@ -144,7 +144,7 @@ fn size(text: &[u8]) -> Option<usize> {
     let digits = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let number = decimal(&text[..digits])?;
     let unit = &text[digits..];
-    let shift = match unit.first().map(u8::to_ascii_uppercase) {
+    let shift: u32 = match unit.first().map(u8::to_ascii_uppercase) {
         None => return Some(number),
         Some(b'B') if unit.len() == 1 => return Some(number),
         Some(b'K') => 10,
@@ -157,7 +157,7 @@ fn size(text: &[u8]) -> Option<usize> {
     if !(rest.is_empty() || rest.eq_ignore_ascii_case(b"b") || rest.eq_ignore_ascii_case(b"ib")) {
         return None;
     }
-    times(number, 1 << shift)
+    times(number, 1_usize.checked_shl(shift)?)
 }
 
 /// A time in milliseconds: a plain number, or one with `ms` or `s`; `never` is the greatest.
@@ -191,12 +191,13 @@ mod tests {
             ("4096", 4096),
             ("512K", 512 << 10),
             ("64M", 64 << 20),
+            ("1gb", 1 << 30),
             ("2GiB", 2 << 30),
-            ("1tb", 1 << 40),
             ("7B", 7),
         ] {
             assert_eq!(size(text.as_bytes()), Some(bytes), "{text}");
         }
+        assert_eq!(size(b"3TiB"), usize::try_from(3_u64 << 40).ok());
         for text in
             ["", "M", "-1", "1.5M", "64X", "64Mx", "64 M", "99999999999999999999", "18446744073709551615K", "1KiBs"]
         {
@@ -268,7 +269,7 @@ mod tests {
             ("BUMP_SIZE", "5M"),
             ("BUMP_ZERO", "0"),
             ("BUMP_OVERFLOW", "error"),
-            ("BUMP_LIMIT", "7G"),
+            ("BUMP_LIMIT", "3G"),
             ("VERBOSE", "1"),
             ("DEBUG", "leaks"),
             ("STATS", "exit"),
@@ -292,7 +293,7 @@ mod tests {
                 .pool_size(5 << 20)
                 .zero_on_reset(false)
                 .overflow(BumpOverflow::Error)
-                .limit(7 << 30),
+                .limit(3 << 30),
         };
         assert_eq!(config, wanted);
         assert!(apply(&mut config, b"BUMP_LIMIT", b"0").is_ok());

@@ -72,7 +72,7 @@ struct Record {
     /// The next of those that a search for leaks has come to; that search's own.
     next_found: Cell<Option<Watched>>,
     /// What the fields below must agree with, but while they are being written (`Begun`, `Leaving`).
-    seal: Cell<usize>,
+    seal: Cell<u64>,
     /// How many blocks were watched before it.
     born: Cell<usize>,
     user: Cell<NonNull<u8>>,
@@ -92,7 +92,7 @@ struct Record {
 static BORN: AtomicUsize = AtomicUsize::new(0);
 
 /// What stands where the heap would link the block.
-const UNUSED: [usize; 2] = [usize::from_ne_bytes([EDGE; 8]); 2];
+const UNUSED: [usize; 2] = [usize::from_ne_bytes([EDGE; size_of::<usize>()]); 2];
 
 /// Bytes before a block at least: the record and sixteen of no man's land.
 const FRONT: usize = 288;
@@ -175,16 +175,17 @@ impl Watched {
     }
 
     /// What a record's fields come to: another number if one byte of them is another.
-    fn sum(self) -> usize {
+    fn sum(self) -> u64 {
         let record = self.record();
-        let threads = (record.allocated_by.get() as usize) << 32 | record.freed_by.get() as usize;
+        let threads = u64::from(record.allocated_by.get()) << 32 | u64::from(record.freed_by.get());
         let place = self.user().as_ptr() as usize;
         let (raw_size, is_purged) = (self.raw_size(), record.is_purged.get());
-        let fields = [record.born.get(), place, self.size(), self.align(), raw_size, is_purged, threads];
+        let fields = [record.born.get(), place, self.size(), self.align(), raw_size, is_purged];
         let (allocated_at, freed_at) = self.stacks();
         let words = fields.into_iter().chain(allocated_at.calls()).chain(freed_at.calls());
+        let words = words.map(|word| word as u64).chain([threads]);
         // Each step leads from different sums to different ones.
-        words.fold(self.address(), |sum, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+        words.fold(self.address() as u64, |sum, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
     }
 
     /// To be done when the record's fields are written, before the mark that says so.

@@ -27,7 +27,7 @@ const MOVED_AT_ONCE: usize = 8 << 20;
 const MOST_LEFT_OUT: u32 = 64;
 
 /// Pages that are asked for at once. A few lines of the stack: it is cold when the patrol comes.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = if SLOTS / SPARSE < 16 { SLOTS / SPARSE } else { 16 };
 /// While all are home, a page in so many times 64 KiB is asked for.
 const SPARSE: usize = 8;
 const _: () = assert!(SLOTS.is_multiple_of(AT_ONCE * SPARSE));

@@ -139,10 +139,10 @@ mod tests {
         for length in [1, 2, 63, 64, 65, 4096, 4097, 300_000] {
             let mut bits = Bits::new(Source::Caller, length).unwrap();
             let mut model = BTreeSet::new();
-            let mut number = 12_345_usize;
+            let mut number = 12_345_u64;
             for step in 0..2000 {
                 number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let member = (number >> 33) % length;
+                let member = (number >> 33) as usize % length;
                 if step % 3 == 2 {
                     let gone = model.iter().copied().nth(member % model.len().max(1));
                     if let Some(gone) = gone {

@@ -21,7 +21,7 @@ pub(crate) fn page_size() -> usize {
 }
 
 /// The largest request: `System` may touch all of it.
-const MOST: usize = 4 << 30;
+const MOST: usize = if usize::BITS > 32 { 1 << 31 << 1 } else { crate::arith::MAX_SIZE };
 
 /// Whether addresses can be chosen.
 pub(crate) const MAPS_WHERE_ASKED: bool = false;
@@ -217,8 +217,15 @@ pub(crate) const EINVAL: i32 = 22;
 /// Nothing: the C entry points are for Linux.
 pub(crate) fn set_errno(_: i32) {}
 
+/// Whether there is no system at all, as under WebAssembly that is embedded in something else: no environment, no process, no
+/// clock. What std has of these panics there.
+const IS_BARE: bool = cfg!(all(target_family = "wasm", target_os = "unknown"));
+
 /// Calls `visit` with every `KEY=VALUE` of the environment.
 pub(crate) fn for_each_variable(mut visit: impl FnMut(&[u8])) -> bool {
+    if IS_BARE {
+        return true;
+    }
     // Allocates, and is re-entered then: the emergency path serves that.
     for (key, value) in std::env::vars_os() {
         let mut variable = key.into_encoded_bytes();
@@ -236,7 +243,7 @@ pub(crate) fn is_secure() -> bool {
 
 /// The process's id.
 pub(crate) fn process_id() -> u32 {
-    std::process::id()
+    if IS_BARE { 1 } else { std::process::id() }
 }
 
 /// None: files of the kernel are Linux's.
@@ -335,11 +342,14 @@ pub(crate) fn futex_wait(_: &AtomicUsize, _: usize) {
 /// Nothing: nobody sleeps.
 pub(crate) fn futex_wake_one(_: &AtomicUsize) {}
 
-/// Milliseconds of a clock that never goes back.
+/// Milliseconds of a clock that never goes back; 0 where there is none.
 pub(crate) fn now_ms() -> u64 {
     use std::sync::OnceLock;
     use std::time::Instant;
     static START: OnceLock<Instant> = OnceLock::new();
+    if IS_BARE {
+        return 0;
+    }
     START.get_or_init(Instant::now).elapsed().as_millis() as u64
 }
 

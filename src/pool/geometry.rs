@@ -27,6 +27,8 @@ pub(super) struct Geometry {
 
 /// Bytes of a cache line: what the user writes and what others write to stand in lines of their own. Also flags in a word.
 pub(super) const LINE: usize = 64;
+/// Within slabs of so many bytes offsets are numbers of 32 bits, which are faster to divide.
+const NARROW: u64 = 1 << 32;
 /// Bytes of the slab of most types.
 const USUAL: usize = 64 << 10;
 /// The slabs of small types have room for so many, header included.
@@ -73,7 +75,7 @@ impl Geometry {
     /// The number of the object at so many bytes from the slab's start. A division by a constant where the layout is one.
     #[inline(always)]
     pub(super) const fn number_at(&self, offset: usize) -> usize {
-        if self.slab <= 1 << 32 { (offset as u32 / self.stride as u32) as usize } else { offset / self.stride }
+        if self.slab as u64 <= NARROW { (offset as u32 / self.stride as u32) as usize } else { offset / self.stride }
     }
 
     /// The number of the object that starts so many bytes from the slab's start. Where none can start, a number that is no object's:
@@ -82,7 +84,7 @@ impl Geometry {
     #[inline(always)]
     pub(super) const fn number_starting_at(&self, offset: usize) -> usize {
         let zeros = self.stride.trailing_zeros();
-        if self.slab <= 1 << 32 {
+        if self.slab as u64 <= NARROW {
             (offset as u32).wrapping_mul(self.inverse as u32).rotate_right(zeros) as usize
         } else {
             offset.wrapping_mul(self.inverse).rotate_right(zeros)
@@ -131,10 +133,11 @@ mod tests {
         for shift in 0..30 {
             let align = 1_usize << shift;
             for count in [0, 1, 2, 3, 5, 7, 8, 9, 100, 1023, 4097, 1 << 20] {
-                kinds.push((align * count, align));
+                kinds
+                    .extend(align.checked_mul(count).filter(|size| *size <= arith::MAX_SIZE).map(|size| (size, align)));
             }
         }
-        kinds.extend([(1 << 62, 1), (isize::MAX as usize, 1), (1 << 61, 1 << 29)]);
+        kinds.extend([(1 << (usize::BITS - 2), 1), (isize::MAX as usize, 1), (1 << (usize::BITS - 3), 1 << 29)]);
         kinds
     }
 
@@ -164,7 +167,7 @@ mod tests {
     fn every_offset_into_an_object_divides_to_its_number_and_no_other() {
         for (size, align) in kinds() {
             let geometry = Geometry::of(size, align);
-            if geometry.slab > 1 << 40 {
+            if geometry.slab as u64 > 1 << 40 || geometry.slab > arith::MAX_SIZE {
                 continue;
             }
             for number in geometry.first..geometry.first + geometry.objects {
@@ -181,7 +184,7 @@ mod tests {
         for (size, align) in kinds() {
             let geometry = Geometry::of(size, align);
             let Geometry { stride, slab, first, objects, .. } = geometry;
-            if slab > 1 << 40 {
+            if slab as u64 > 1 << 40 || slab > arith::MAX_SIZE {
                 continue;
             }
             let check = |offset: usize| {
@@ -204,7 +207,7 @@ mod tests {
 
     #[test]
     fn types_too_large_for_any_slab_are_left_to_the_heap_to_refuse() {
-        assert!(Geometry::of(1 << 62, 1).slab > arith::MAX_SIZE);
+        assert!(Geometry::of(1 << (usize::BITS - 2), 1).slab > arith::MAX_SIZE);
         assert!(Geometry::of(isize::MAX as usize, 1).slab > arith::MAX_SIZE);
     }
 }

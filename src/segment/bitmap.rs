@@ -139,6 +139,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_pointer_width = "64")]
     fn a_run_is_found_lowest_first_and_aligned() {
         let map = Bitmap::new();
         map.set_range(3, 4);

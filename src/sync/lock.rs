@@ -225,7 +225,7 @@ mod loom_models {
     }
 }
 
-#[cfg(all(test, not(homing_loom), target_os = "linux", not(feature = "portable")))]
+#[cfg(all(test, not(homing_loom), target_os = "linux", target_pointer_width = "64", not(feature = "portable")))]
 mod tests {
     use super::*;
 
