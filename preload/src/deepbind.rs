@@ -16,19 +16,13 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 macro_rules! go_on {
     ($next:path, $find:path, $x86_64:literal or $aarch64:literal) => {
         core::arch::naked_asm!(
-            #[cfg(target_arch = "x86_64")]
-            concat!(
-                "endbr64; ",
-                $x86_64,
-                "; mov rax, qword ptr [rip + {next}]; test rax, rax; jne 2f; ",
-                "push rdi; push rsi; push rdx; call {find}; pop rdx; pop rsi; pop rdi; 2: jmp rax"
-            ),
-            #[cfg(target_arch = "aarch64")]
-            concat!(
-                $aarch64,
-                "; adrp x16, {next}; ldr x16, [x16, :lo12:{next}]; cbnz x16, 2f; ",
-                "stp x0, x1, [sp, #-32]!; stp x2, x30, [sp, #16]; bl {find}; mov x16, x0; ",
-                "ldp x2, x30, [sp, #16]; ldp x0, x1, [sp], #32; 2: br x16"
+            by_processor!($x86_64 or $aarch64),
+            by_processor!(
+                "mov rax, qword ptr [rip + {next}]; test rax, rax; jne 2f; \
+                 push rdi; push rsi; push rdx; call {find}; pop rdx; pop rsi; pop rdi; 2: jmp rax"
+                or "adrp x16, {next}; ldr x16, [x16, :lo12:{next}]; cbnz x16, 2f; \
+                 stp x0, x1, [sp, #-32]!; stp x2, x30, [sp, #16]; bl {find}; mov x16, x0; \
+                 ldp x2, x30, [sp, #16]; ldp x0, x1, [sp], #32; 2: br x16"
             ),
             next = sym $next,
             find = sym $find,
@@ -55,7 +49,7 @@ extern "C" fn find_open_in() -> *mut c_void {
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub unsafe extern "C" fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void {
-    go_on!(OPEN, find_open, "and esi, 0xfffffff7" or "and w1, w1, #0xfffffff7")
+    go_on!(OPEN, find_open, "endbr64; and esi, 0xfffffff7" or "and w1, w1, #0xfffffff7")
 }
 
 /// `dlmopen(3)`.
@@ -65,7 +59,7 @@ pub unsafe extern "C" fn dlopen(file: *const c_char, flags: c_int) -> *mut c_voi
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub unsafe extern "C" fn dlmopen(namespace: c_long, file: *const c_char, flags: c_int) -> *mut c_void {
-    go_on!(OPEN_IN, find_open_in, "and edx, 0xfffffff7" or "and w2, w2, #0xfffffff7")
+    go_on!(OPEN_IN, find_open_in, "endbr64; and edx, 0xfffffff7" or "and w2, w2, #0xfffffff7")
 }
 
 const _: () = assert!(libc::RTLD_DEEPBIND == !0xffff_fff7_u32 as i32);

@@ -3,6 +3,20 @@
 //! Every function is its namesake of C17, POSIX.1-2024, the glibc manual ("Replacing malloc") or C++17 (21.6.2), and
 //! behaves as its contract says; `homing::entry` holds the behaviour, this crate the names.
 
+/// Instructions for the processor that is compiled for.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_processor {
+    ($x86_64:literal or $aarch64:literal) => {
+        $x86_64
+    };
+}
+#[cfg(target_arch = "aarch64")]
+macro_rules! by_processor {
+    ($x86_64:literal or $aarch64:literal) => {
+        $aarch64
+    };
+}
+
 mod c;
 mod cxx;
 #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), target_os = "linux", target_env = "gnu"))]

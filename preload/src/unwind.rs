@@ -20,10 +20,7 @@ macro_rules! stand_in {
             ".type \\name,%function",
             "\\name:",
             ".endr",
-            #[cfg(target_arch = "x86_64")]
-            $x86_64,
-            #[cfg(target_arch = "aarch64")]
-            $aarch64,
+            by_processor!($x86_64 or $aarch64),
             ".popsection",
         );
     };

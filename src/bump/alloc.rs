@@ -4,7 +4,7 @@
 use core::alloc::Layout;
 use core::convert::Infallible;
 use core::mem::MaybeUninit;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use super::Bump;
 use super::error::BumpError;
@@ -125,7 +125,7 @@ impl Bump {
             place.write(make(number));
         }
         // SAFETY: all of them are initialised now.
-        Ok(unsafe { places.assume_init_mut() })
+        Ok(unsafe { &mut *(ptr::from_mut(places) as *mut [T]) })
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use core::cell::{Cell, UnsafeCell};
 use core::num::NonZeroUsize;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use super::chunk::Chunk;
 use super::error::BumpError;
@@ -43,7 +43,8 @@ pub(super) struct Head {
 unsafe impl Sync for Head {}
 
 /// Where the arena without memory ends that all begin as: it has room for nothing.
-const NOWHERE: NonZeroUsize = NonZeroUsize::new(1 << 16).expect("not 0");
+const NOWHERE: NonNull<u8> = NonNull::new(ptr::without_provenance_mut(NOWHERE_AT)).expect("not 0");
+const NOWHERE_AT: usize = 1 << 16;
 
 /// What arenas have before their first use.
 pub(super) static EMPTY: Head = Head::new(Source::Caller);
@@ -56,9 +57,9 @@ const ALIGN: usize = 64;
 impl Head {
     const fn new(source: Source) -> Self {
         Head {
-            floor: Cell::new(NonNull::without_provenance(NOWHERE)),
-            gauge: Gauge::new(NOWHERE.get()),
-            limit: Cell::new(NOWHERE.get()),
+            floor: Cell::new(NOWHERE),
+            gauge: Gauge::new(NOWHERE_AT),
+            limit: Cell::new(NOWHERE_AT),
             chunk: Cell::new(None),
             spare: Cell::new(None),
             chunks: Cell::new(0),
@@ -75,7 +76,7 @@ impl Head {
         // SAFETY: the memory is large and aligned enough, and nobody else's.
         unsafe { head.write(Head::new(source)) };
         // SAFETY: written just now.
-        unsafe { head.as_ref() }.gauge.switch(0, NOWHERE.get(), Figures { resets, ..Figures::default() });
+        unsafe { head.as_ref() }.gauge.switch(0, NOWHERE_AT, Figures { resets, ..Figures::default() });
         Some(head)
     }
 
@@ -277,9 +278,9 @@ impl Head {
     /// are to follow.
     fn stand_nowhere(&self) {
         self.chunk.set(None);
-        self.gauge.switch(0, NOWHERE.get(), Figures { used: 0, ..self.gauge.read() });
-        self.floor.set(NonNull::without_provenance(NOWHERE));
-        self.limit.set(NOWHERE.get());
+        self.gauge.switch(0, NOWHERE_AT, Figures { used: 0, ..self.gauge.read() });
+        self.floor.set(NOWHERE);
+        self.limit.set(NOWHERE_AT);
     }
 
     /// Bytes from the beginning of the first chunk to where memory is handed out next, over all chunks.
