@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::thread;
 
-use allocator_api2::vec::Vec;
+use homing::allocator_api2::vec::Vec;
 use homing::{Budget, Bump, Homing, NodePools, Pool};
 
 fn main() -> Result<(), Box<dyn Error>> {

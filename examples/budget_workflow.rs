@@ -3,7 +3,7 @@
 //!
 //! Run by `cargo run --release --example budget_workflow --features allocator-api2`.
 
-use allocator_api2::vec::Vec;
+use homing::allocator_api2::vec::Vec;
 use homing::{Budget, Homing, SoftLimit, last_refusal};
 
 const KIB: usize = 1 << 10;

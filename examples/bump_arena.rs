@@ -3,7 +3,7 @@
 //!
 //! Run by `cargo run --release --example bump_arena --features allocator-api2`.
 
-use allocator_api2::boxed::Box;
+use homing::allocator_api2::boxed::Box;
 use homing::{Bump, BumpConfig, BumpOverflow, CheckpointError};
 
 /// An expression: its parts lie in the arena.

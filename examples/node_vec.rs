@@ -2,7 +2,7 @@
 //!
 //! Run by `cargo run --release --example node_vec --features allocator-api2`.
 
-use allocator_api2::vec::Vec;
+use homing::allocator_api2::vec::Vec;
 use homing::{NodeAlloc, Topology, current_node, resident_node};
 
 fn main() -> Result<(), homing::NodeError> {

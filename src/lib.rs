@@ -118,6 +118,11 @@ mod timer;
 #[cfg(not(homing_loom))]
 mod topology;
 
+/// The crate whose `Vec` and `Box` lie in the allocators of this one (0.4). They are allocators of its 0.2 too, for `hashbrown`
+/// and `bumpalo`.
+#[cfg(all(not(homing_loom), feature = "allocator-api2"))]
+pub use allocator_api2;
+
 #[cfg(not(homing_loom))]
 pub use crate::arena::ArenaId;
 #[cfg(not(homing_loom))]
