@@ -174,8 +174,9 @@ pub unsafe fn usable_size(block: *mut u8) -> usize {
 /// A block of `size` bytes aligned to `align`, all zero if `zero` says so; null where there is no memory for it, or `align` is
 /// no power of two. `errno` is left alone.
 pub fn allocate(size: usize, align: usize, zero: bool) -> *mut u8 {
-    let allocate = if zero { heap::allocate_zeroed } else { heap::allocate };
-    allocate(size, align.max(ALIGN), &DEFAULTS)
+    let align = align.max(ALIGN);
+    // Not a choice of functions: what is called by a pointer could unwind, as far as the compiler knows.
+    if zero { heap::allocate_zeroed(size, align, &DEFAULTS) } else { heap::allocate(size, align, &DEFAULTS) }
 }
 
 /// The block made `size` bytes long and aligned to `align`, at another place if need be; null where there is no memory for it,

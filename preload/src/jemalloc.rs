@@ -126,8 +126,12 @@ enum Answer {
     Version,
     /// A number that goes up each time that it is written to; figures are always of now.
     Epoch,
-    /// A figure in bytes.
-    Bytes(fn(&homing::Stats) -> usize),
+    /// Bytes that the program holds.
+    Allocated,
+    /// Bytes of what it lies in.
+    Active,
+    /// Likewise, with what waits to be used again.
+    Resident,
     /// How many arenas there are.
     Arenas,
     /// Gives back what nobody uses.
@@ -138,10 +142,10 @@ enum Answer {
 const NAMES: [(&CStr, Answer); 11] = [
     (c"version", Answer::Version),
     (c"epoch", Answer::Epoch),
-    (c"stats.allocated", Answer::Bytes(|stats| stats.used)),
-    (c"stats.active", Answer::Bytes(|stats| stats.used)),
-    (c"stats.resident", Answer::Bytes(|stats| stats.used + stats.dirty)),
-    (c"stats.mapped", Answer::Bytes(|stats| stats.used + stats.dirty)),
+    (c"stats.allocated", Answer::Allocated),
+    (c"stats.active", Answer::Active),
+    (c"stats.resident", Answer::Resident),
+    (c"stats.mapped", Answer::Resident),
     (c"arenas.narenas", Answer::Arenas),
     (c"opt.narenas", Answer::Arenas),
     (c"arena.0.purge", Answer::Purge),
@@ -210,7 +214,12 @@ fn control(place: usize, reply: Reply, is_written: bool) -> c_int {
             let more = u64::from(is_written);
             reply.write(EPOCH.fetch_add(more, Ordering::Relaxed) + more)
         }
-        Answer::Bytes(figure) => reply.write(figure(&homing::stats())),
+        Answer::Allocated => reply.write(homing::stats().live),
+        Answer::Active => reply.write(homing::stats().used),
+        Answer::Resident => {
+            let stats = homing::stats();
+            reply.write(stats.used + stats.dirty)
+        }
         Answer::Arenas => reply.write(homing::stats().arenas as c_uint),
         Answer::Purge => {
             entry::trim();

@@ -383,8 +383,9 @@ impl Mark {
 pub(crate) fn each_resident_page(start: NonNull<u8>, size: usize, mut visit: impl FnMut(NonNull<u8>)) {
     let page = page_size();
     let mut resident = [0_u8; 512];
-    for first in (0..size).step_by(resident.len() * page) {
-        let bytes = (size - first).min(resident.len() * page);
+    let step = (resident.len() * page).max(1);
+    for first in (0..size).step_by(step) {
+        let bytes = (size - first).min(step);
         // SAFETY: the array has a byte for each page; nothing is changed.
         let told = !fault::fails(Call::Ask)
             && keeping_errno(|| unsafe {
