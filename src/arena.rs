@@ -43,7 +43,7 @@ use crate::os;
 use crate::segment::{ARENA_ALIGN, OwnerWord, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::{ByClass, CLASSES, ClassId};
 use crate::slab::{self, Block, Slab};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, glance};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, Seen};
 use crate::topology::NodeIndex;
 use inbox::Inbox;
 use large::AtHand;
@@ -66,15 +66,15 @@ impl ArenaId {
 #[repr(C, align(4096))]
 pub(crate) struct Arena {
     /// By class: blocks to hand out, all of the class's current slab. Always empty in checked mode.
-    fast: ByClass<Cell<Option<Block>>>,
+    fast: ByClass<Seen<Option<Block>>>,
     /// By class: in checked mode, what `fast` is otherwise.
-    checked: ByClass<Cell<Option<Block>>>,
+    checked: ByClass<Seen<Option<Block>>>,
     /// By class: the slab that blocks are taken from.
-    current: ByClass<Cell<Option<Slab>>>,
+    current: ByClass<Seen<Option<Slab>>>,
     /// By class: slabs that have free blocks.
     partial: ByClass<Cell<Option<Slab>>>,
     /// By class: blocks that were put on the lists above, ever.
-    listed: ByClass<Cell<u64>>,
+    listed: ByClass<Seen<u64>>,
     outbox: Outbox,
     /// Whether a slow path is at work: whoever comes in on top of it goes elsewhere.
     busy: Cell<bool>,
@@ -93,8 +93,8 @@ pub(crate) struct Arena {
     /// Large blocks that were freed lately, for the next request of their size.
     at_hand: AtHand,
     /// Runs that were handed out again from there, ever, and their bytes.
-    reused_runs: Cell<u64>,
-    reused_bytes: Cell<u64>,
+    reused_runs: Seen<u64>,
+    reused_bytes: Seen<u64>,
     /// Refills since it was last looked after, and when that was.
     lookout: Lookout,
     /// The kernel's number of its thread, where it was asked for; else 0.
@@ -110,7 +110,7 @@ pub(crate) struct Arena {
 const _: () = assert!(size_of::<Arena>() == ARENA_ALIGN && align_of::<Arena>() == ARENA_ALIGN);
 
 // SAFETY: shared references go to other threads only for `inbox` and `inbox_bytes` (atomic), for `next_of_all` (constant once
-// published), and for figures (`sync::glance`).
+// published), and for figures (`sync::Seen`).
 unsafe impl Sync for Arena {}
 
 /// Where a free block waits that counts as out of its slab.
@@ -131,11 +131,11 @@ static IDS: AtomicU32 = AtomicU32::new(0);
 impl Arena {
     const fn new() -> Self {
         Arena {
-            fast: ByClass::new([const { Cell::new(None) }; CLASSES]),
-            checked: ByClass::new([const { Cell::new(None) }; CLASSES]),
-            current: ByClass::new([const { Cell::new(None) }; CLASSES]),
+            fast: ByClass::new([const { Seen::new(None) }; CLASSES]),
+            checked: ByClass::new([const { Seen::new(None) }; CLASSES]),
+            current: ByClass::new([const { Seen::new(None) }; CLASSES]),
             partial: ByClass::new([const { Cell::new(None) }; CLASSES]),
-            listed: ByClass::new([const { Cell::new(0) }; CLASSES]),
+            listed: ByClass::new([const { Seen::new(0) }; CLASSES]),
             outbox: Outbox::new(),
             busy: Cell::new(false),
             stays_home: Cell::new(false),
@@ -146,8 +146,8 @@ impl Arena {
             id: Cell::new(None),
             filled: ByClass::new([const { Cell::new(false) }; CLASSES]),
             at_hand: AtHand::new(),
-            reused_runs: Cell::new(0),
-            reused_bytes: Cell::new(0),
+            reused_runs: Seen::new(0),
+            reused_bytes: Seen::new(0),
             lookout: Lookout::new(),
             thread: Cell::new(0),
             next_idle: Cell::new(None),
@@ -250,12 +250,12 @@ impl Arena {
 
     /// Runs that were handed out again without the node's pool knowing, ever, and their bytes.
     pub(crate) fn reused(&self) -> (u64, u64) {
-        (glance(&self.reused_runs), glance(&self.reused_bytes))
+        (self.reused_runs.get(), self.reused_bytes.get())
     }
 
     /// Blocks of the class that were put on its list, ever.
     pub(crate) fn listed_ever(&self, class: ClassId) -> u64 {
-        glance(&self.listed[class])
+        self.listed[class].get()
     }
 }
 

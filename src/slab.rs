@@ -22,7 +22,7 @@ use crate::hardened;
 use crate::misuse::{corrupted_link, double_free};
 use crate::segment::{SLOT, SegmentPtr, SlotIndex, Weight};
 use crate::size_class::{ClassId, MAX_BLOCK};
-use crate::sync::glance;
+use crate::sync::{Seen, glance};
 use crate::topology::NodeIndex;
 
 /// A free block, owned by whoever holds this: its first word links it to the next.
@@ -236,20 +236,20 @@ pub(crate) struct SlabHeader {
     /// `out - target`: see the module's text.
     needed: Cell<u32>,
     /// Blocks carved so far; the rest of the slab was never touched by this class.
-    carved: Cell<u32>,
+    carved: Seen<u32>,
     /// Blocks the slab has room for.
     capacity: Cell<u32>,
     /// Bytes in a block.
-    block_size: Cell<u32>,
+    block_size: Seen<u32>,
     class: Cell<ClassId>,
-    state: Cell<State>,
+    state: Seen<State>,
     slots: Cell<u8>,
     /// The node whose memory it is.
     node: Cell<NodeIndex>,
     /// Whether what is not carved yet is known to be zero.
     fresh: Cell<bool>,
     /// Blocks that come back before a parked slab is looked at again.
-    wake_at: Cell<u32>,
+    wake_at: Seen<u32>,
     /// The neighbours on the arena's list of partial slabs.
     next: Cell<Option<Slab>>,
     previous: Cell<Option<Slab>>,
@@ -413,9 +413,9 @@ impl Slab {
         }
         block.set_next(first);
         header.local.set(Some(block));
+        // At 0 already, no block was out: see `count_is_wrong`.
         let needed = header.needed.get();
         header.needed.set(needed.wrapping_sub(1));
-        // At 0 already, no block was out: see `count_is_wrong`.
         needed <= 1
     }
 
@@ -544,9 +544,9 @@ impl Slab {
     /// Blocks that are out, for a thread that may not be the owner.
     pub(crate) fn out_at_a_glance(self) -> u32 {
         let header = self.header();
-        let carved = glance(&header.carved);
-        let target = match glance(&header.state) {
-            State::Parked => carved.saturating_sub(glance(&header.wake_at)),
+        let carved = header.carved.get();
+        let target = match header.state.get() {
+            State::Parked => carved.saturating_sub(header.wake_at.get()),
             State::Current | State::Partial => 0,
         };
         glance(&header.needed).wrapping_add(target).min(carved)
@@ -555,7 +555,7 @@ impl Slab {
     /// Blocks on a list of the slab's, for a thread that may not be the owner: as far as the links lead to blocks of it. The
     /// slab's slots stay meanwhile.
     pub(crate) fn list_at_a_glance(self, first: Block) -> usize {
-        let (size, carved) = (self.block_size().max(1), glance(&self.header().carved) as usize);
+        let (size, carved) = (self.block_size().max(1), self.header().carved.get() as usize);
         let is_block = |block: &Block| {
             let offset = block.address().wrapping_sub(self.start().as_ptr().addr());
             offset < carved * size && offset.is_multiple_of(size)

@@ -5,6 +5,9 @@ pub(crate) mod lock;
 pub(crate) mod once;
 
 #[cfg(not(homing_loom))]
+use core::mem::transmute_copy;
+
+#[cfg(not(homing_loom))]
 #[allow(unused_imports, reason = "some serve only one of the system twins, or fault injection")]
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -26,12 +29,97 @@ macro_rules! const_unless_loom {
 }
 pub(crate) use const_unless_loom;
 
-/// What another thread's cell holds, or held a moment ago. Only for figures: nothing is ordered by it, and the thread may be
-/// writing to it. A word or less is never seen half written; what is more may be, and must be valid then.
-#[inline]
-pub(crate) fn glance<T: Copy>(cell: &core::cell::Cell<T>) -> T {
-    // SAFETY: the cell is there. Volatile, so that it is read once, by one instruction.
-    unsafe { cell.as_ptr().read_volatile() }
+/// A cell that its owner alone writes to, and that others may look at for figures: nothing is ordered by it.
+#[repr(transparent)]
+pub(crate) struct Seen<T>(core::cell::UnsafeCell<T>);
+
+// SAFETY: every access is atomic.
+unsafe impl<T: Send> Sync for Seen<T> {}
+
+#[cfg(not(homing_loom))]
+impl<T: Copy> Seen<T> {
+    /// A cell with that in it.
+    pub(crate) const fn new(value: T) -> Self {
+        const { assert!(size_of::<T>() <= 8 && size_of::<T>() == align_of::<T>()) };
+        Seen(core::cell::UnsafeCell::new(value))
+    }
+
+    /// What is in it.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> T {
+        let place = self.0.get();
+        // SAFETY: the cell is as large and as aligned as the atomic, and what is read was written by `set` or `new`. A word is
+        // read as a pointer, so that it is one still if it is.
+        unsafe {
+            match size_of::<T>() {
+                1 => transmute_copy(&AtomicU8::from_ptr(place.cast()).load(Ordering::Relaxed)),
+                4 if size_of::<usize>() > 4 => {
+                    transmute_copy(&AtomicU32::from_ptr(place.cast()).load(Ordering::Relaxed))
+                }
+                8 if size_of::<usize>() < 8 => {
+                    transmute_copy(&AtomicU64::from_ptr(place.cast()).load(Ordering::Relaxed))
+                }
+                _ => transmute_copy(&AtomicPtr::<u8>::from_ptr(place.cast()).load(Ordering::Relaxed)),
+            }
+        }
+    }
+
+    /// Puts something else into it. For the owner.
+    #[inline(always)]
+    pub(crate) fn set(&self, value: T) {
+        let place = self.0.get();
+        // SAFETY: likewise.
+        unsafe {
+            match size_of::<T>() {
+                1 => AtomicU8::from_ptr(place.cast()).store(transmute_copy(&value), Ordering::Relaxed),
+                4 if size_of::<usize>() > 4 => {
+                    AtomicU32::from_ptr(place.cast()).store(transmute_copy(&value), Ordering::Relaxed)
+                }
+                8 if size_of::<usize>() < 8 => {
+                    AtomicU64::from_ptr(place.cast()).store(transmute_copy(&value), Ordering::Relaxed)
+                }
+                _ => AtomicPtr::<u8>::from_ptr(place.cast()).store(transmute_copy(&value), Ordering::Relaxed),
+            }
+        }
+    }
+
+    /// Puts something else into it, and gives what was there. For the owner.
+    #[inline(always)]
+    pub(crate) fn replace(&self, value: T) -> T {
+        let before = self.get();
+        self.set(value);
+        before
+    }
+
+    /// Takes out what is in it. For the owner.
+    #[inline(always)]
+    pub(crate) fn take(&self) -> T
+    where
+        T: Default,
+    {
+        self.replace(T::default())
+    }
+}
+
+/// What a cell holds that another thread may be writing to, or held a moment ago: for the one counter that the fast path of `free`
+/// takes from by a single instruction, which no atomic gives. The processor neither reads nor writes a word by halves, and the
+/// compiler does not see this read.
+#[cfg(not(homing_loom))]
+pub(crate) fn glance(cell: &core::cell::Cell<u32>) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let value;
+        // SAFETY: the cell is there, and is only read.
+        unsafe {
+            core::arch::asm!("mov {:e}, dword ptr [{}]", out(reg) value, in(reg) cell.as_ptr(), options(nostack, readonly))
+        };
+        value
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: the cell is there.
+    unsafe {
+        cell.as_ptr().read_volatile()
+    }
 }
 
 /// Waits a moment for another thread to get on: a pause at first, the rest of the time slice once that was not enough.

@@ -12,7 +12,7 @@ use crate::node::{self, part_of};
 use crate::segment::{Owner, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
 use crate::slab::Slab;
-use crate::sync::{Ordering, glance};
+use crate::sync::Ordering;
 use crate::topology::NodeIndex;
 
 /// Bytes of the node's runs, and of the blocks that are out of its slabs.
@@ -57,8 +57,8 @@ fn bytes_out_of(segment: SegmentPtr) -> usize {
 impl Arena {
     /// Blocks that wait on the class's list.
     pub(crate) fn listed_now(&self, class: ClassId) -> usize {
-        let list = glance(&self.fast[class]).or(glance(&self.checked[class]));
-        let (Some(first), Some(slab)) = (list, glance(&self.current[class])) else { return 0 };
+        let list = self.fast[class].get().or(self.checked[class].get());
+        let (Some(first), Some(slab)) = (list, self.current[class].get()) else { return 0 };
         let count = |segment: SegmentPtr| {
             // While it is this arena's, and the pool is held, its slots stay.
             let is_own = segment.owner(slab.slot()).arena_address() == Some(self.address());

@@ -13,7 +13,7 @@ use crate::large::Mapping;
 use crate::node::{self, Locked, Slots};
 use crate::os::{self, Moved};
 use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
-use crate::sync::{AtomicU32, Ordering, glance};
+use crate::sync::{AtomicU32, Ordering, Seen};
 use crate::topology::NodeIndex;
 
 /// The largest run, and the farthest alignment of one, in bytes: hardened, what always fits between two guards.
@@ -43,7 +43,7 @@ pub(super) struct AtHand {
     /// A mapping that was freed lately: its owner word says `FREE`.
     mapping: Cell<Option<Mapping>>,
     /// Its bytes, or 0.
-    mapping_bytes: Cell<usize>,
+    mapping_bytes: Seen<usize>,
     /// Whether this arena is one of the few that may keep a mapping.
     may_keep_mapping: Cell<bool>,
 }
@@ -63,7 +63,7 @@ impl AtHand {
             slots: Cell::new(0),
             next: Cell::new(0),
             mapping: Cell::new(None),
-            mapping_bytes: Cell::new(0),
+            mapping_bytes: Seen::new(0),
             may_keep_mapping: Cell::new(false),
         }
     }
@@ -146,7 +146,7 @@ impl AtHand {
 
     /// Bytes of the mapping that is kept, for a thread that may not hold the arena.
     pub(crate) fn mapping_bytes(&self) -> usize {
-        glance(&self.mapping_bytes)
+        self.mapping_bytes.get()
     }
 
     fn is_empty(&self) -> bool {

@@ -1,6 +1,5 @@
 //! Blocks of slabs, in and out: the slow paths behind the arena's lists.
 
-use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
 use super::outbox::{Added, Chain, send_alone};
@@ -15,7 +14,7 @@ use crate::os;
 use crate::segment::{Destination, OwnerWord, SLOT, SegmentPtr, SlotIndex, TWO_WORDS, Weight};
 use crate::size_class::ClassId;
 use crate::slab::{self, Block, Shape, Slab, State};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, Seen};
 use crate::topology::NodeIndex;
 
 /// How many bytes of blocks are carved at a time: about a page.
@@ -64,7 +63,7 @@ impl Arena {
     }
 
     #[inline(always)]
-    fn allocate_from(&self, list: &Cell<Option<Block>>, class: ClassId, want_zero: bool) -> Option<Handed> {
+    fn allocate_from(&self, list: &Seen<Option<Block>>, class: ClassId, want_zero: bool) -> Option<Handed> {
         if list.get().is_none() {
             self.look_after();
             self.collect_inbox(None);
@@ -123,7 +122,7 @@ impl Arena {
     }
 
     #[inline]
-    fn list(&self, class: ClassId) -> &Cell<Option<Block>> {
+    fn list(&self, class: ClassId) -> &Seen<Option<Block>> {
         let lists = if self.is_checked.get() { &self.checked } else { &self.fast };
         &lists[class]
     }

@@ -7,7 +7,7 @@ use super::Arena;
 use crate::misuse::double_free;
 use crate::segment::{Destination, Weight};
 use crate::slab::Block;
-use crate::sync::{Ordering, glance};
+use crate::sync::{Ordering, Seen};
 
 const CHAINS: usize = 16;
 
@@ -21,7 +21,7 @@ pub(super) struct Chain {
     /// The two that were added before `first`.
     earlier: [Cell<Option<Block>>; 2],
     /// What its blocks weigh together.
-    weight: Cell<Weight>,
+    weight: Seen<Weight>,
 }
 
 /// The chains, each at a place that its arena decides.
@@ -62,7 +62,7 @@ impl Outbox {
 
     /// Bytes that wait, for a thread that may not hold the arena.
     pub(crate) fn bytes_at_a_glance(&self) -> usize {
-        self.0.iter().map(|chain| glance(&chain.weight).bytes()).sum()
+        self.0.iter().map(|chain| chain.weight.get().bytes()).sum()
     }
 
     /// For audits: calls `visit` with each block and the address of the arena that it goes to.
@@ -99,7 +99,7 @@ impl Chain {
             first: Cell::new(None),
             last: Cell::new(None),
             earlier: [const { Cell::new(None) }; 2],
-            weight: Cell::new(Weight::NONE),
+            weight: Seen::new(Weight::NONE),
         }
     }
 

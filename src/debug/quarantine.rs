@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use super::{Watched, report};
 use crate::sync::lock::Lock;
-use crate::sync::{AtomicBool, AtomicUsize, Ordering, glance};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering, Seen};
 use crate::{node, os};
 
 /// Bytes of the heap that wait at most, all together.
@@ -15,7 +15,7 @@ const MOST_BLOCKS: usize = 1 << 16;
 struct Queue {
     oldest: Cell<Option<Watched>>,
     newest: Cell<Option<Watched>>,
-    bytes: Cell<usize>,
+    bytes: Seen<usize>,
     blocks: Cell<usize>,
 }
 
@@ -30,7 +30,7 @@ unsafe impl Sync for Quarantine {}
 
 static QUARANTINE: Quarantine = Quarantine {
     lock: Lock::new(),
-    queue: Queue { oldest: Cell::new(None), newest: Cell::new(None), bytes: Cell::new(0), blocks: Cell::new(0) },
+    queue: Queue { oldest: Cell::new(None), newest: Cell::new(None), bytes: Seen::new(0), blocks: Cell::new(0) },
 };
 
 /// Set once the process exits: nothing leaves the quarantine then, so that what is looked at stays where it is.
@@ -138,7 +138,7 @@ impl Queue {
 
 /// Bytes of the heap that wait, for a thread that may not hold the quarantine.
 pub(crate) fn quarantined_bytes() -> usize {
-    glance(&QUARANTINE.queue.bytes)
+    QUARANTINE.queue.bytes.get()
 }
 
 /// Whether the calling thread holds the quarantine.
