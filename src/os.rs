@@ -28,6 +28,7 @@
 //! | `get_mempolicy` | all nodes count as allowed, and the thread's policy as first touch | as `mbind` |
 //! | `open`, `read` | what the file says is not known: one node, or all as far | [`Shortfalls`](crate::Shortfalls) |
 //! | `sysinfo` | it counts as none | nothing |
+//! | `mincore`, of what went back | what others have mapped there counts as freed twice | the words of a report |
 //! | `mincore` (debug mode) | writes to large freed blocks are noticed at their ends only | nothing |
 //! | `prctl(PR_GET_TSC)` | the counter is read: kernels without the call forbid it to nobody | nothing |
 //! | `clock_gettime` | it counts as late: what waits is purged early | slower |

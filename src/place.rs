@@ -6,6 +6,7 @@ use crate::address_map::{self, Kind};
 use crate::debug::{self, Watched};
 use crate::large::Mapping;
 use crate::misuse::{self, FreeError};
+use crate::os;
 use crate::segment::{self, Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::slab::Slab;
 
@@ -63,7 +64,7 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
             let is_start = mapping.block().addr() == block.addr();
             return if is_start { Ok(Place::Mapping(mapping)) } else { Err(not_at_start(mapping, address)) };
         }
-        Kind::Gone => return Err(FreeError::DoubleFree),
+        Kind::Gone => return Err(gone(address)),
         Kind::Foreign => return Err(FreeError::Foreign),
     }
     // SAFETY: headers stand where masking leads.
@@ -117,9 +118,14 @@ pub(crate) fn look(block: NonNull<u8>) -> Result<Place, FreeError> {
 pub(crate) fn look_at_map(address: usize) -> Result<(), FreeError> {
     match address_map::kind(address) {
         Kind::Foreign => Err(FreeError::Foreign),
-        Kind::Gone => Err(FreeError::DoubleFree),
+        Kind::Gone => Err(gone(address)),
         Kind::Headers | Kind::FarAligned | Kind::Within => Ok(()),
     }
+}
+
+/// What is wrong with an address that was the allocator's and went back to the kernel, which may have given it to others since.
+fn gone(address: usize) -> FreeError {
+    if os::is_mapped(address) { FreeError::Foreign } else { FreeError::DoubleFree }
 }
 
 /// The run that a slot lies within, its start and how many slots it has; or why there is none.

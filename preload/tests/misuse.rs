@@ -133,6 +133,11 @@ fn pointers_into_addresses_that_were_never_used_are_noticed() {
 }
 
 #[test]
+fn what_others_have_mapped_where_a_block_was_is_not_told_as_freed_twice() {
+    noticed(&["(foreign pointer)"], &[], &[("foreign_mapped_later", &[40 * MIB, 100 * MIB])]);
+}
+
+#[test]
 fn pointers_are_noticed_in_little_address_space_too() {
     let program = compiled("faulty.c", &[]);
     for (case, size, kind) in [

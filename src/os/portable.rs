@@ -217,6 +217,11 @@ pub(crate) const EINVAL: i32 = 22;
 /// Nothing: the C entry points are for Linux.
 pub(crate) fn set_errno(_: i32) {}
 
+/// Not known.
+pub(crate) fn is_mapped(_: usize) -> bool {
+    false
+}
+
 /// Whether there is no system at all, as under WebAssembly that is embedded in something else: no environment, no process, no
 /// clock. What std has of these panics there.
 const IS_BARE: bool = cfg!(all(target_family = "wasm", target_os = "unknown"));

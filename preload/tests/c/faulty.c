@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -242,6 +243,18 @@ static void foreign_mapped(size_t size) {
     free(other_pointer(block));
 }
 
+/* Where a block was, until it went back to the kernel. */
+static void foreign_mapped_later(size_t size) {
+    char *block = malloc(size);
+    uintptr_t start = (uintptr_t)block & -4096;
+    if (!block) abort();
+    free(block);
+    malloc_trim(0);
+    void *mapped = mmap((void *)start, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (mapped != (void *)start) abort();
+    free(other_pointer((char *)start + 64));
+}
+
 static void foreign_realloc(size_t size) {
     static char block[64];
     if (!realloc(other_pointer(block), 100)) abort();
@@ -313,7 +326,7 @@ static const struct {
     CASE(interior_realloc), CASE(interior_usable_size), CASE(foreign_stack), CASE(foreign_static),
     CASE(foreign_thread_local), CASE(foreign_code), CASE(foreign_literal), CASE(foreign_made_up),
     CASE(foreign_small_number), CASE(foreign_minus_one), CASE(foreign_environment), CASE(foreign_mapped),
-    CASE(foreign_realloc), CASE(foreign_far_behind),
+    CASE(foreign_realloc), CASE(foreign_mapped_later), CASE(foreign_far_behind),
     CASE(foreign_far_before), CASE(foreign_far_behind_realloc), CASE(foreign_far_before_usable_size), CASE(foreign_past_the_end), CASE(foreign_before_the_start), CASE(wrong_size_more),
     CASE(wrong_size_less), CASE(wrong_size_nothing), CASE(wrong_size_aligned), CASE(wrong_size_of_before),
     CASE(wrong_alignment_more), CASE(wrong_alignment_less), CASE(overrun_by_one), CASE(overrun_by_16),

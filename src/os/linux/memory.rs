@@ -379,6 +379,15 @@ impl Mark {
     }
 }
 
+/// Whether anything is mapped at the address; false where the kernel does not tell.
+pub(crate) fn is_mapped(address: usize) -> bool {
+    let page = page_size();
+    let start = ptr::without_provenance_mut(crate::arith::align_down(address, page));
+    let mut resident = 0_u8;
+    // SAFETY: there is a byte for the one page; nothing is changed.
+    !fault::fails(Call::Ask) && keeping_errno(|| unsafe { libc::mincore(start, page, &raw mut resident) }) == 0
+}
+
 /// Calls `visit` with each page of the range that is in memory (mincore(2)); with none where the kernel does not tell.
 pub(crate) fn each_resident_page(start: NonNull<u8>, size: usize, mut visit: impl FnMut(NonNull<u8>)) {
     let page = page_size();
