@@ -133,7 +133,14 @@ pub(crate) enum Kind {
 /// after the word was written.
 #[inline(always)]
 pub(crate) fn has_headers(address: usize) -> bool {
-    match MAP.get(address / GRANULE) {
+    has_aligned_headers(address, 0)
+}
+
+/// The same; false, too, for an address that is not aligned to 2 to the power of `log_align`. For one instruction more: what is
+/// beyond the map and what is not aligned are the same to it.
+#[inline(always)]
+pub(crate) fn has_aligned_headers(address: usize, log_align: u32) -> bool {
+    match MAP.get(address.rotate_right(log_align) >> (GRANULE.ilog2() - log_align)) {
         Some(word) => word.load(Ordering::Relaxed) & HEADERS != 0,
         None => false,
     }

@@ -12,7 +12,7 @@ use core::ptr::{self, NonNull};
 use crate::arena::tls;
 use crate::arith::{MAX_SIZE, align_up, array};
 use crate::config::Config;
-use crate::heap::checked::{OfAlign, OfLayout, OfSize};
+use crate::heap::checked::{OfAlign, OfC, OfLayout, OfSize};
 use crate::size_class::ClassId;
 use crate::{heap, node, os};
 
@@ -62,7 +62,7 @@ extern "C" fn malloc_slow(size: usize) -> *mut u8 {
 #[inline(always)]
 pub unsafe fn free(block: *mut u8) {
     // SAFETY: the caller's promise.
-    unsafe { heap::free(block, ()) };
+    unsafe { heap::free(block, OfC(())) };
 }
 
 /// `free_sized` (C23 7.24.3.4), and C++'s `operator delete` that is told the size: in debug mode a wrong size is reported.
@@ -72,7 +72,7 @@ pub unsafe fn free(block: *mut u8) {
 #[inline(always)]
 pub unsafe fn free_sized(block: *mut u8, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { heap::free(block, OfSize(size)) };
+    unsafe { heap::free(block, OfC(OfSize(size))) };
 }
 
 /// C++'s `operator delete` that is told the alignment: in debug mode a wrong one is reported.
@@ -82,7 +82,7 @@ pub unsafe fn free_sized(block: *mut u8, size: usize) {
 #[inline(always)]
 pub unsafe fn free_aligned(block: *mut u8, align: usize) {
     // SAFETY: the caller's promise.
-    unsafe { heap::free(block, OfAlign(align.max(ALIGN))) };
+    unsafe { heap::free(block, OfC(OfAlign(align.max(ALIGN)))) };
 }
 
 /// `free_aligned_sized` (C23 7.24.3.5), and C++'s `operator delete` that is told both: in debug mode a wrong one is reported.
@@ -92,7 +92,7 @@ pub unsafe fn free_aligned(block: *mut u8, align: usize) {
 #[inline(always)]
 pub unsafe fn free_aligned_sized(block: *mut u8, align: usize, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { heap::free(block, OfLayout { size, align: align.max(ALIGN) }) };
+    unsafe { heap::free(block, OfC(OfLayout { size, align: align.max(ALIGN) })) };
 }
 
 /// `calloc(3)`.

@@ -210,7 +210,7 @@ pub(crate) unsafe fn resize_in_place(block: NonNull<u8>, new_size: usize) -> boo
 #[inline(always)]
 pub(crate) unsafe fn free<C: Claim>(block: *mut u8, claim: C) {
     let address = block.expose_provenance();
-    if !address_map::has_headers(address) {
+    if !address_map::has_aligned_headers(address, C::LOG_ALIGN) {
         return free_without_headers(block, claim);
     }
     // SAFETY: nothing of the allocator's lies at null.

@@ -26,7 +26,8 @@ pub(crate) enum Place {
 #[inline]
 pub(crate) fn find(block: NonNull<u8>, what: &str) -> Place {
     let address = block.as_ptr() as usize;
-    if !address_map::has_headers(address) {
+    // Every block is aligned to 8 bytes at least.
+    if !address_map::has_aligned_headers(address, 3) {
         return look(block).unwrap_or_else(|error| fail(block, what, error));
     }
     // SAFETY: headers stand where masking leads.

@@ -130,12 +130,16 @@ impl Block {
 }
 
 impl Block {
-    /// Sees to it that the link of a free block leads to another one of its segment, or to none if it is the last.
+    /// Sees to it that the link of the first of so many free blocks leads to another one of its segment, or to none if it is
+    /// the last; and that it was not freed, then another one, then it again.
     #[inline(always)]
-    pub(crate) fn check_link(self, has_next: bool) {
+    fn check_link(self, blocks: u32) {
         let next = self.next_of_chain();
-        if next.is_some() != has_next || !next.is_none_or(|next| self.is_near(next)) {
+        if next.is_some() != (blocks > 1) || !next.is_none_or(|next| self.is_near(next)) {
             corrupted_link(self);
+        }
+        if blocks > 2 && next.is_some_and(|next| next.next_of_chain() == Some(self)) {
+            double_free(self);
         }
     }
 }
@@ -436,7 +440,7 @@ impl Slab {
         let list = header.local.take()?;
         let taken = header.carved.get() - header.needed.get();
         header.needed.set(header.carved.get());
-        list.check_link(taken > 1);
+        list.check_link(taken);
         Some((if hardened::ON { list.shuffled() } else { list }, taken))
     }
 
@@ -449,6 +453,7 @@ impl Slab {
         let Some(rest) = last_freed.next() else {
             return self.take_local();
         };
+        last_freed.check_link(carved);
         last_freed.set_next(None);
         header.needed.set(carved - 1);
         Some((rest, carved - 1))

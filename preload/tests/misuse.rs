@@ -67,6 +67,26 @@ fn freeing_a_small_block_twice_at_once_names_its_size_class_and_node() {
     assert!(outcome.only_line().contains("; size class 1.0 KiB, node "), "{outcome:?}");
 }
 
+#[test]
+fn freeing_a_small_block_then_another_then_it_again_is_noticed() {
+    noticed(&["(double free)"], &["; size class "], &[("double_free_around_another", &[24, 100, 1000, 5000, 20_000])]);
+}
+
+/// But for multiples of 16, at which blocks can begin.
+#[test]
+fn pointers_into_small_blocks_that_no_block_can_begin_at_are_noticed() {
+    noticed(
+        &["(interior pointer)"],
+        &[],
+        &[
+            ("interior_1", SMALL),
+            ("interior_8", SMALL),
+            ("interior_1_realloc", SMALL),
+            ("interior_1_usable_size", SMALL),
+        ],
+    );
+}
+
 /// The memory may be nobody's by then.
 #[test]
 fn freeing_a_large_block_twice_is_noticed_whoever_freed_it() {

@@ -16,6 +16,9 @@ use crate::slab::{Block, Slab};
 
 /// What whoever frees a block says of it. The fast paths carry it along for nothing, to where it may be looked at.
 pub(crate) trait Claim: Copy {
+    /// Every block that it is said of is aligned to 2 to the power of that at least; where the pointer is not, it is none.
+    const LOG_ALIGN: u32 = 0;
+
     /// What is said.
     fn said(self) -> Said;
 }
@@ -24,6 +27,19 @@ pub(crate) trait Claim: Copy {
 impl Claim for () {
     fn said(self) -> Said {
         Said::NOTHING
+    }
+}
+
+/// What is said by C and C++, whose blocks are aligned to 16 bytes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct OfC<C>(pub(crate) C);
+
+impl<C: Claim> Claim for OfC<C> {
+    const LOG_ALIGN: u32 = 4;
+
+    fn said(self) -> Said {
+        self.0.said()
     }
 }
 

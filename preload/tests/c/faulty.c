@@ -60,6 +60,16 @@ static void double_free_after_others(size_t size) {
     free(block);
 }
 
+/* Where nothing else is freed before blocks of the size are handed out again. */
+static void double_free_around_another(size_t size) {
+    char *block = take(size), *other = malloc(size);
+    say_freed();
+    free(block);
+    free(other);
+    free(block);
+    for (int i = 0; i < 5000; i++) tell(malloc(size), size);
+}
+
 static void double_free_by_another_thread(size_t size) {
     handed = take(size);
     give(handed);
@@ -212,6 +222,16 @@ static void interior_realloc(size_t size) {
     block = realloc(other_pointer(block + 16), size * 2);
 }
 
+static void interior_1_realloc(size_t size) {
+    char *block = take(size);
+    block = realloc(other_pointer(block + 1), size * 2);
+}
+
+static void interior_1_usable_size(size_t size) {
+    char *block = take(size);
+    printf("%zu\n", malloc_usable_size(other_pointer(block + 1)));
+}
+
 static void interior_usable_size(size_t size) {
     char *block = take(size);
     malloc_usable_size(other_pointer(block + 8));
@@ -313,14 +333,14 @@ static const struct {
     void (*act)(size_t);
     int is_leak;
 } CASES[] = {
-    CASE(double_free), CASE(double_free_after_others), CASE(double_free_by_another_thread),
+    CASE(double_free), CASE(double_free_around_another), CASE(double_free_after_others), CASE(double_free_by_another_thread),
     CASE(double_free_of_anothers_block), CASE(double_free_in_two_threads), CASE(double_free_after_realloc_moved),
     CASE(double_free_after_realloc_to_nothing), CASE(double_free_of_calloc), CASE(double_free_of_realloc),
     CASE(double_free_aligned_64), CASE(double_free_aligned_4096), CASE(double_free_aligned_65536),
     CASE(double_free_aligned_mib), CASE(double_free_of_strdup), CASE(double_free_in_a_child),
     CASE(double_free_in_a_handler), CASE(double_free_long_after), CASE(realloc_after_free),
     CASE(usable_size_after_free),
-    CASE(interior_1), CASE(interior_8), CASE(interior_16), CASE(interior_middle), CASE(interior_last),
+    CASE(interior_1), CASE(interior_1_realloc), CASE(interior_1_usable_size), CASE(interior_8), CASE(interior_16), CASE(interior_middle), CASE(interior_last),
     CASE(interior_of_second_granule), CASE(interior_over_the_header), CASE(interior_over_the_header_moved),
     CASE(interior_aligned), CASE(interior_far), CASE(interior_by_another_thread),
     CASE(interior_realloc), CASE(interior_usable_size), CASE(foreign_stack), CASE(foreign_static),
