@@ -58,7 +58,8 @@ extern "C" fn malloc_slow(size: usize) -> *mut u8 {
 /// `free(3)`.
 ///
 /// # Safety
-/// Null, or a block of this allocator that is not used any more.
+/// Null, or a block of this allocator that is aligned to 16 bytes, as all are that C asks for, and not used any more. One of a
+/// Rust layout of 8 bytes need not be; where it is not, its free is reported.
 #[inline(always)]
 pub unsafe fn free(block: *mut u8) {
     // SAFETY: the caller's promise.

@@ -10,6 +10,8 @@ use super::Verbs;
 pub struct C;
 
 impl Verbs for C {
+    const LEAST_ALIGN: usize = 16;
+
     fn allocate(layout: Layout, zeroed: bool) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
         match (align <= 16, zeroed, size % 3) {

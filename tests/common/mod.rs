@@ -17,6 +17,8 @@ use homing::{NodeError, NodeId};
 pub trait Verbs: Send + 'static {
     /// Whether others than the test's own steps may use it meanwhile.
     const SHARED: bool = false;
+    /// What its blocks are aligned to at least.
+    const LEAST_ALIGN: usize = 1;
     /// A block, or null.
     fn allocate(layout: Layout, zeroed: bool) -> *mut u8;
     /// The block with another size, or null, and then the block is as it was.
@@ -131,6 +133,7 @@ impl<V: Verbs> Held<V> {
 
     /// As [`take`](Self::take), on that node.
     pub fn take_on(node: NodeId, size: usize, align: usize, seed: u64) -> Option<Self> {
+        let align = align.max(V::LEAST_ALIGN);
         let layout = Layout::from_size_align(size, align).expect("tests ask for sizes that a layout can have");
         let start = homing::alloc_on_node(layout, node).ok()?;
         // SAFETY: a live block.
