@@ -43,7 +43,7 @@ use crate::os;
 use crate::segment::{ARENA_ALIGN, OwnerWord, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::{ByClass, CLASSES, ClassId};
 use crate::slab::{self, Block, Slab};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, Seen};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, Seen, Tally};
 use crate::topology::NodeIndex;
 use inbox::Inbox;
 use large::AtHand;
@@ -74,7 +74,7 @@ pub(crate) struct Arena {
     /// By class: slabs that have free blocks.
     partial: ByClass<Cell<Option<Slab>>>,
     /// By class: blocks that were put on the lists above, ever.
-    listed: ByClass<Seen<u64>>,
+    listed: ByClass<Tally>,
     outbox: Outbox,
     /// Whether a slow path is at work: whoever comes in on top of it goes elsewhere.
     busy: Cell<bool>,
@@ -93,8 +93,8 @@ pub(crate) struct Arena {
     /// Large blocks that were freed lately, for the next request of their size.
     at_hand: AtHand,
     /// Runs that were handed out again from there, ever, and their bytes.
-    reused_runs: Seen<u64>,
-    reused_bytes: Seen<u64>,
+    reused_runs: Tally,
+    reused_bytes: Tally,
     /// Refills since it was last looked after, and when that was.
     lookout: Lookout,
     /// The kernel's number of its thread, where it was asked for; else 0.
@@ -110,7 +110,7 @@ pub(crate) struct Arena {
 const _: () = assert!(size_of::<Arena>() == ARENA_ALIGN && align_of::<Arena>() == ARENA_ALIGN);
 
 // SAFETY: shared references go to other threads only for `inbox` and `inbox_bytes` (atomic), for `next_of_all` (constant once
-// published), and for figures (`sync::Seen`).
+// published), and for figures (`sync::Seen`, `sync::Tally`).
 unsafe impl Sync for Arena {}
 
 /// Where a free block waits that counts as out of its slab.
@@ -135,7 +135,7 @@ impl Arena {
             checked: ByClass::new([const { Seen::new(None) }; CLASSES]),
             current: ByClass::new([const { Seen::new(None) }; CLASSES]),
             partial: ByClass::new([const { Cell::new(None) }; CLASSES]),
-            listed: ByClass::new([const { Seen::new(0) }; CLASSES]),
+            listed: ByClass::new([const { Tally::new() }; CLASSES]),
             outbox: Outbox::new(),
             busy: Cell::new(false),
             stays_home: Cell::new(false),
@@ -146,8 +146,8 @@ impl Arena {
             id: Cell::new(None),
             filled: ByClass::new([const { Cell::new(false) }; CLASSES]),
             at_hand: AtHand::new(),
-            reused_runs: Seen::new(0),
-            reused_bytes: Seen::new(0),
+            reused_runs: Tally::new(),
+            reused_bytes: Tally::new(),
             lookout: Lookout::new(),
             thread: Cell::new(0),
             next_idle: Cell::new(None),

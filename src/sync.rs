@@ -40,7 +40,7 @@ unsafe impl<T: Send> Sync for Seen<T> {}
 impl<T: Copy> Seen<T> {
     /// A cell with that in it.
     pub(crate) const fn new(value: T) -> Self {
-        const { assert!(size_of::<T>() <= 8 && size_of::<T>() == align_of::<T>()) };
+        const { assert!(size_of::<T>() <= size_of::<usize>() && size_of::<T>() == align_of::<T>()) };
         Seen(core::cell::UnsafeCell::new(value))
     }
 
@@ -55,9 +55,6 @@ impl<T: Copy> Seen<T> {
                 1 => transmute_copy(&AtomicU8::from_ptr(place.cast()).load(Ordering::Relaxed)),
                 4 if size_of::<usize>() > 4 => {
                     transmute_copy(&AtomicU32::from_ptr(place.cast()).load(Ordering::Relaxed))
-                }
-                8 if size_of::<usize>() < 8 => {
-                    transmute_copy(&AtomicU64::from_ptr(place.cast()).load(Ordering::Relaxed))
                 }
                 _ => transmute_copy(&AtomicPtr::<u8>::from_ptr(place.cast()).load(Ordering::Relaxed)),
             }
@@ -74,9 +71,6 @@ impl<T: Copy> Seen<T> {
                 1 => AtomicU8::from_ptr(place.cast()).store(transmute_copy(&value), Ordering::Relaxed),
                 4 if size_of::<usize>() > 4 => {
                     AtomicU32::from_ptr(place.cast()).store(transmute_copy(&value), Ordering::Relaxed)
-                }
-                8 if size_of::<usize>() < 8 => {
-                    AtomicU64::from_ptr(place.cast()).store(transmute_copy(&value), Ordering::Relaxed)
                 }
                 _ => AtomicPtr::<u8>::from_ptr(place.cast()).store(transmute_copy(&value), Ordering::Relaxed),
             }
@@ -98,6 +92,36 @@ impl<T: Copy> Seen<T> {
         T: Default,
     {
         self.replace(T::default())
+    }
+}
+
+/// A number that its owner alone changes, by addition modulo 2^64, and that others may look at for figures.
+#[cfg(not(homing_loom))]
+pub(crate) struct Tally(AtomicU64);
+
+#[cfg(not(homing_loom))]
+impl Tally {
+    /// None yet.
+    pub(crate) const fn new() -> Self {
+        Tally(AtomicU64::new(0))
+    }
+
+    /// So many.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// So many more. For the owner.
+    #[inline(always)]
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.get().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// So many fewer; the number may have been added elsewhere. For the owner.
+    #[inline(always)]
+    pub(crate) fn take_off(&self, fewer: u64) {
+        self.0.store(self.get().wrapping_sub(fewer), Ordering::Relaxed);
     }
 }
 

@@ -285,8 +285,8 @@ impl Arena {
     }
 
     fn count_reused(&self, bytes: usize) {
-        self.reused_runs.set(self.reused_runs.get() + 1);
-        self.reused_bytes.set(self.reused_bytes.get() + bytes as u64);
+        self.reused_runs.add(1);
+        self.reused_bytes.add(bytes as u64);
     }
 
     fn allocate_mapping(&self, size: usize, align: usize, want_zero: bool, part: Part) -> Option<Handed> {

@@ -128,8 +128,7 @@ impl Arena {
     }
 
     fn count_listed(&self, class: ClassId, count: u32) {
-        let listed = &self.listed[class];
-        listed.set(listed.get().wrapping_add(u64::from(count)));
+        self.listed[class].add(u64::from(count));
     }
 
     /// Blocks for the class's list, which is empty. In this order: from the current slab, the arena's partial slabs, those
@@ -220,9 +219,7 @@ impl Arena {
         self.current[class].set(None);
         if let Some(first) = self.list(class).take() {
             let waiting = slab::list_from(Some(first)).count();
-            let listed = &self.listed[class];
-            // Wrapping: the list may have been counted by the arena it came from.
-            listed.set(listed.get().wrapping_sub(waiting as u64));
+            self.listed[class].take_off(waiting as u64);
             let _ = slab.give_back(first, waiting as u32);
         }
         self.link_partial(slab);
@@ -507,9 +504,7 @@ impl Arena {
             }
             if waiting == slab.out() {
                 self.current[class].set(None);
-                let listed = &self.listed[class];
-                // Wrapping: the list may have been counted by the arena it came from.
-                listed.set(listed.get().wrapping_sub(u64::from(waiting)));
+                self.listed[class].take_off(u64::from(waiting));
                 if let Some(first) = self.list(class).take() {
                     let _ = slab.give_back(first, waiting);
                 }
