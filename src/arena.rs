@@ -18,6 +18,7 @@
 pub(crate) mod census;
 pub(crate) mod emergency;
 pub(crate) mod enter;
+mod frees;
 #[cfg(any(test, feature = "hwloc"))]
 pub(crate) mod guard;
 pub(crate) mod idle;
@@ -28,7 +29,8 @@ mod lookout;
 mod outbox;
 pub(crate) mod tls;
 
-pub(crate) use lists::{Handed, count_ran_out, free_to_arena, gather};
+pub(crate) use frees::{count_ran_out, free_to_arena, gather};
+pub(crate) use lists::Handed;
 
 use core::cell::Cell;
 use core::num::NonZeroU32;
@@ -37,12 +39,13 @@ use core::sync::atomic::compiler_fence;
 
 use crossbeam_utils::CachePadded;
 
+use crate::block::{self, Block};
 use crate::config::Config;
 use crate::node::{self, Whereabouts};
 use crate::os;
 use crate::segment::{ARENA_ALIGN, OwnerWord, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::{ByClass, CLASSES, ClassId};
-use crate::slab::{self, Block, Slab};
+use crate::slab::Slab;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, Seen, Tally};
 use crate::topology::NodeIndex;
 use inbox::Inbox;
@@ -224,7 +227,7 @@ impl Arena {
             return is_free;
         }
         let lists = [self.fast[class].get(), self.checked[class].get()];
-        is_free || lists.into_iter().flat_map(slab::list_from).any(|free| free.pointer() == block)
+        is_free || lists.into_iter().flat_map(block::list_from).any(|free| free.pointer() == block)
     }
 
     /// For audits, while nobody else is at work: calls `visit` with each free block that counts as out of its slab, and
@@ -232,7 +235,7 @@ impl Arena {
     pub(crate) fn each_waiting(&self, visit: &mut dyn FnMut(Waiting, Block)) {
         for lists in [&self.fast, &self.checked] {
             for list in lists.iter() {
-                slab::list_from(list.get()).for_each(|block| visit(Waiting::Listed, block));
+                block::list_from(list.get()).for_each(|block| visit(Waiting::Listed, block));
             }
         }
         self.outbox.each(&mut |owner, block| visit(Waiting::Outbox(owner), block));

@@ -5,10 +5,11 @@ use core::fmt;
 
 use crate::address_map;
 use crate::arena::{Arena, Waiting};
+use crate::block::Block;
 use crate::node::{self, Locked};
 use crate::os;
 use crate::segment::{FIRST_SLOT, Owner, SLOTS, SegmentPtr, SlotIndex};
-use crate::slab::{Block, Slab};
+use crate::slab::Slab;
 use crate::topology::{self, NodeIndex};
 
 /// What an audit counted.

@@ -8,6 +8,7 @@ use crate::address_map::{self, GRANULE, Kind, Part};
 use crate::arena::enter::{self, Held, HeldPool, Refusal};
 use crate::arena::{self, emergency, tls};
 use crate::arith::{MAX_SIZE, align_up};
+use crate::block::Block;
 use crate::config::Config;
 use crate::hardened;
 use crate::large::Mapping;
@@ -17,7 +18,7 @@ use crate::os;
 use crate::place::{self, Place, find};
 use crate::segment::{Owner, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
-use crate::slab::{Block, Slab};
+use crate::slab::Slab;
 use crate::topology::{self, NodeIndex};
 use checked::Claim;
 

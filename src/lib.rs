@@ -49,6 +49,8 @@ mod arith;
 #[cfg(not(homing_loom))]
 mod audit;
 #[cfg(not(homing_loom))]
+mod block;
+#[cfg(not(homing_loom))]
 mod budget;
 #[cfg(all(test, homing_loom))]
 #[path = "budget/ledger.rs"]

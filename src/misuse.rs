@@ -7,12 +7,13 @@
 use core::fmt;
 
 use crate::address_map;
+use crate::block::Block;
 use crate::large::Mapping;
 use crate::message::{Bytes, Line};
 use crate::node;
 use crate::os;
 use crate::segment::{Owner, SegmentPtr, SlotIndex};
-use crate::slab::{Block, Slab};
+use crate::slab::Slab;
 use crate::topology::{self, NodeIndex};
 
 /// Why a pointer cannot be freed; given by [`try_free`](crate::try_free) and [`try_dealloc`](crate::try_dealloc).

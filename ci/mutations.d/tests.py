@@ -4,7 +4,8 @@ tests; or a script of ci/."""
 MAP, LARGE, RUNS, SLOTS = "src/address_map.rs", "src/large.rs", "src/arena/large.rs", "src/node/slots.rs"
 NODE, MEMORY, THREAD = "src/node.rs", "src/os/linux/memory.rs", "src/os/linux/thread.rs"
 ENTER, PROCESS, LISTS = "src/arena/enter.rs", "src/process.rs", "src/arena/lists.rs"
-SLAB, SEGMENT, HEAP, CHECKED = "src/slab.rs", "src/segment.rs", "src/heap.rs", "src/heap/checked.rs"
+SLAB, BLOCK, FREES = "src/slab.rs", "src/block.rs", "src/arena/frees.rs"
+SEGMENT, HEAP, CHECKED = "src/segment.rs", "src/heap.rs", "src/heap/checked.rs"
 MISUSE, PLACE, RECORD, QUARANTINE = "src/misuse.rs", "src/place.rs", "src/debug/record.rs", "src/debug/quarantine.rs"
 BUMP, BUMP_BLOCKS, BUMP_LOCAL = "src/bump/head.rs", "src/bump/allocator.rs", "src/bump/local.rs"
 POOL = "src/pool/slabs.rs"
@@ -53,7 +54,7 @@ MUTATIONS = [
     ("a child keeps what a pool's lock guards that another thread held", NODE,
      "            unsafe { &*self.inner.get() }.abandon();", "            let _ = unsafe { &*self.inner.get() };", INSIDE + " what_another_thread"),
     ("a child counts slots of segments that it has given up", SLOTS, "        if !self.has(segment) {", "        if false {", FORK_LOCKS),
-    ("blocks freed for another arena are dropped after a thread's end", LISTS,
+    ("blocks freed for another arena are dropped after a thread's end", FREES,
      "        free_anew(Destination::arena(owner), block, segment.weight(slot));",
      "        if core::ptr::eq(tls::get(), &tls::EXITED) { return; }\n        free_anew(Destination::arena(owner), block, segment.weight(slot));",
      "preload/threads"),
@@ -78,10 +79,10 @@ MUTATIONS = [
     ("blocks are carved in order", HARDENED, "((u128::from(state) * bound as u128) >> 64) as usize", "bound - 1", ATTACKS),
     ("there are no guards", SEGMENT, "            unsafe { os::forbid(self.slot_start(slot), SLOT) };", "", ATTACKS),
     ("headers are not guarded", SEGMENT, "            unsafe { os::forbid(self.part(end), FIRST_SLOT * SLOT - end) };", "", ATTACKS),
-    ("nothing is inaccessible behind a mapping", LARGE, "!hardened::ON && !os::promises_are_counted()", "!os::promises_are_counted()", ATTACKS),
+    ("nothing is inaccessible behind a mapping", LARGE, "            unsafe { os::forbid(block.add(length), guard()) };\n", "            let _ = block;\n", ATTACKS),
     ("a block that looks free is freed", HEAP, "    if hardened::ON && block.looks_free() {", "    if false && block.looks_free() {", ATTACKS),
-    ("a block that looks free comes home", LISTS, "        if is_suspect && self", "        if is_suspect && false && self", ATTACKS),
-    ("hints are left in free blocks", SLAB, "        if hardened::ON {\n            return;\n        }\n        // SAFETY: whoever holds the block may write to it, and callers", "        // SAFETY: whoever holds the block may write to it, and callers", ATTACKS),
+    ("a block that looks free comes home", FREES, "        if is_suspect && self", "        if is_suspect && false && self", ATTACKS),
+    ("hints are left in free blocks", BLOCK, "        if hardened::ON {\n            return;\n        }\n        // SAFETY: whoever holds the block may write to it, and callers", "        // SAFETY: whoever holds the block may write to it, and callers", ATTACKS),
     ("a walk along a list has no end", LISTS, "            if let Some(block) = blocks.next() {", "            if let Some(block) = blocks.next().filter(|_| false) {",
      "preload/hazards walk_without_end"),
     # Node pools.
@@ -192,6 +193,20 @@ MUTATIONS = [
      "            let count = 0;\n            if count == 0", "pool"),
     ("a block of the heap has no part in the peak", "src/pool/stats.rs", "let now = self.mark.get() + heap.objects();",
      "let now = self.mark.get().max(heap.objects());", "pool_allocator+allocator-api2"),
+    # Any process.
+    ("a library that goes leaves its hooks behind", "src/os/linux/thread.rs", "    HOOK.remove();\n", "", "plugins a_thread_that_used"),
+    ("a library is opened as deeply bound as it asks", "preload/src/deepbind.rs", "endbr64; and esi, 0xfffffff7", "endbr64", "preload/loading blocks_of_the_program"),
+    ("`dlopen` calls the C library's, and has its own place looked at", "preload/src/deepbind.rs", "2: jmp rax\"", "2: call rax; ret\"", "preload/loading a_library_that_opens"),
+    ("messages are written by a cancellation point", "src/os/linux/process.rs",
+     "libc::syscall(libc::SYS_write, descriptor, text.as_ptr(), text.len())", "libc::write(descriptor, text.as_ptr().cast(), text.len()) as c_long",
+     "preload/cancellation"),
+    ("what is known of memory goes into core dumps", PROCESS, "        address_map::leave_out_of_dumps();\n", "", "preload/dumps"),
+    ("what waits counts as held", "src/stats.rs", "stats.live.saturating_sub(waiting)", "{ let _ = waiting; stats.live }", "preload/held", "statistics"),
+    ("blocks in an inbox count as held", "src/arena/census.rs", " + self.inbox_bytes.load(Ordering::Relaxed)", "", "preload/held", "statistics"),
+    ("`M_TRIM_THRESHOLD` is ignored", C, "        libc::M_TRIM_THRESHOLD => entry::set_most_that_waits(value),\n", "", "preload/contract"),
+    ("`M_MMAP_THRESHOLD` is ignored", C, "        libc::M_MMAP_THRESHOLD => entry::set_least_that_goes_at_once(value),\n", "", "preload/contract"),
+    ("C's pointers may begin at odd places", CHECKED, "    const LOG_ALIGN: u32 = 4;", "    const LOG_ALIGN: u32 = 0;", "preload/misuse pointers_into_small"),
+    ("a list that leads back to its first block is taken", BLOCK, "        if blocks > 2 && next.is_some_and", "        if false && next.is_some_and", "preload/misuse freeing_a_small_block_then"),
     # homing.h.
     ("homing.h: a stale checkpoint is told as done", "preload/src/interface.rs", "CheckpointError::Stale { .. } => Status::StaleCheckpoint",
      "CheckpointError::Stale { .. } => Status::Ok", "preload/header"),

@@ -4,9 +4,9 @@
 use core::ptr;
 
 use crate::address_map::Part;
+use crate::block::Block;
 use crate::large::Mapping;
 use crate::segment::{OwnerWord, SegmentPtr, SlotIndex};
-use crate::slab::Block;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 /// Blocks that could not be freed at once because the freeing thread held the lock that it takes. Taken whole by one

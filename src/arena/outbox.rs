@@ -4,9 +4,9 @@
 use core::cell::Cell;
 
 use super::Arena;
+use crate::block::Block;
 use crate::misuse::double_free;
 use crate::segment::{Destination, Weight};
-use crate::slab::Block;
 use crate::sync::{Ordering, Seen};
 
 const CHAINS: usize = 16;

@@ -5,6 +5,7 @@ use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 
 use crate::arena::{self, Arena, Handed};
+use crate::block::Block;
 use crate::config::{self, Config, Zero};
 use crate::debug::{self, Said, Watched};
 use crate::hardened;
@@ -12,7 +13,7 @@ use crate::misuse::{self, FreeError};
 use crate::place::{self, Place};
 use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
-use crate::slab::{Block, Slab};
+use crate::slab::Slab;
 
 /// What whoever frees a block says of it. The fast paths carry it along for nothing, to where it may be looked at.
 pub(crate) trait Claim: Copy {

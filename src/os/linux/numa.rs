@@ -23,7 +23,7 @@ const MAX_NODE_ARGUMENT: usize = MAX_NODES + 1;
 /// Binds the addresses to nodes; pages that are touched from now on come from there. The error is `errno`'s.
 ///
 /// # Safety
-/// The range is whole pages out of [`reserve`](super::reserve), the caller's.
+/// The range is whole pages that are mapped, the caller's.
 pub(crate) unsafe fn bind(start: NonNull<u8>, size: usize, binding: Binding, nodes: &NodeMask) -> Result<(), i32> {
     if fault::fails(Call::Bind) {
         return Err(libc::EPERM);
