@@ -376,6 +376,12 @@ impl Slab {
         glance(&header.needed).wrapping_add(target).min(carved)
     }
 
+    /// Whether it is parked, of that class, and has a free block all the same; for a thread that may not be the owner.
+    pub(crate) fn could_be_woken(self, class: ClassId) -> bool {
+        let is_parked = self.state() == State::Parked && self.block_size() == class.size();
+        is_parked && self.out_at_a_glance() < self.header().carved.get()
+    }
+
     /// Blocks on a list of the slab's, for a thread that may not be the owner: as far as the links lead to blocks of it. The
     /// slab's slots stay meanwhile.
     pub(crate) fn list_at_a_glance(self, first: Block) -> usize {

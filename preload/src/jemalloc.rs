@@ -23,11 +23,17 @@ fn align_of(flags: c_int) -> usize {
 /// `mallocx`: null where there is no memory.
 #[unsafe(no_mangle)]
 pub extern "C" fn mallocx(size: usize, flags: c_int) -> *mut c_void {
-    // All that may be used is zero, if anything is.
-    match nallocx(size, flags) {
-        0 => ptr::null_mut(),
-        usable => entry::allocate(usable, align_of(flags), flags & ZERO != 0).cast(),
+    let usable = nallocx(size, flags);
+    if usable == 0 {
+        return ptr::null_mut();
     }
+    let block = entry::allocate(usable, align_of(flags), flags & ZERO != 0);
+    if let Some(block) = NonNull::new(block).filter(|_| flags & ZERO != 0) {
+        // Of one that is used again more may be had than of a new one.
+        // SAFETY: the block is nobody's yet.
+        unsafe { clear_behind(block, usable) };
+    }
+    block.cast()
 }
 
 /// Clears what a block has beyond so many bytes.
@@ -50,15 +56,21 @@ unsafe fn clear_behind(block: NonNull<u8>, bytes: usize) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rallocx(block: *mut c_void, size: usize, flags: c_int) -> *mut c_void {
     let Some(block) = NonNull::new(block.cast::<u8>()) else { return mallocx(size, flags) };
+    // All of it may be used, so all of it comes along.
+    let usable = nallocx(size, flags);
+    if usable == 0 {
+        return ptr::null_mut();
+    }
     // SAFETY: the caller's promise.
     let before = unsafe { entry::usable_size(block.as_ptr()) };
     // SAFETY: likewise.
-    let Some(moved) = NonNull::new(unsafe { entry::reallocate(block, size, align_of(flags)) }) else {
+    let Some(moved) = NonNull::new(unsafe { entry::reallocate(block, usable, align_of(flags)) }) else {
         return ptr::null_mut();
     };
     if flags & ZERO != 0 {
+        let old = if moved == block { before } else { before.min(usable) };
         // SAFETY: the block is the caller's from here on.
-        unsafe { clear_behind(moved, before) };
+        unsafe { clear_behind(moved, old) };
     }
     moved.as_ptr().cast()
 }
@@ -161,6 +173,17 @@ fn is_number(part: &[u8]) -> bool {
     !part.is_empty() && part.iter().all(u8::is_ascii_digit)
 }
 
+/// The number that a part of a name is; one that no arena has where it is too large; else 0.
+fn number_of(part: &[u8]) -> usize {
+    let digits = part.iter().filter(|_| is_number(part));
+    digits.fold(0, |number: usize, digit| number.saturating_mul(10).saturating_add(usize::from(digit - b'0')))
+}
+
+/// The number that stands in a name.
+fn number_in(name: &CStr) -> usize {
+    parts(name.to_bytes()).map(number_of).max().unwrap_or(0)
+}
+
 /// The place of a name among those that are known.
 fn place_of(name: &CStr) -> Option<usize> {
     let alike = |known: &CStr| {
@@ -187,27 +210,33 @@ impl Reply {
         Reply { place, length }
     }
 
-    /// Writes the answer; `EINVAL` where what is wanted has another length.
+    /// Writes the answer; where what is wanted has another length, as much of it as there is room for, and then it is `EINVAL`.
     fn write<T>(self, value: T) -> c_int {
         // SAFETY: as `new` was promised.
-        let length = unsafe { self.length.as_ref() };
-        match length.filter(|_| !self.place.is_null()) {
-            None => 0,
-            Some(length) if *length != size_of::<T>() => libc::EINVAL,
-            Some(_) => {
-                // SAFETY: as `new` was promised.
-                unsafe { self.place.cast::<T>().write_unaligned(value) };
-                0
-            }
-        }
+        let length = unsafe { self.length.as_mut() };
+        let Some(length) = length.filter(|_| !self.place.is_null()) else { return 0 };
+        let is_right = *length == size_of::<T>();
+        *length = (*length).min(size_of::<T>());
+        // SAFETY: as `new` was promised.
+        unsafe { self.place.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), *length) };
+        if is_right { 0 } else { libc::EINVAL }
     }
 }
 
-fn control(place: usize, reply: Reply, is_written: bool) -> c_int {
+/// All arenas (`MALLCTL_ARENAS_ALL` of jemalloc's header).
+const ALL_ARENAS: usize = 4096;
+
+/// What `mallctl` gives for the name at that place, in which that number stands; what is written, if anything is, has so many
+/// bytes.
+fn control(place: usize, number: usize, reply: Reply, written: Option<usize>) -> c_int {
     let Some((_, wanted)) = NAMES.get(place) else { return libc::ENOENT };
-    if is_written && !matches!(wanted, Answer::Epoch) {
-        return libc::EPERM;
+    match (wanted, written) {
+        (_, None) => {}
+        (Answer::Epoch, Some(length)) if length == size_of::<u64>() => {}
+        (Answer::Epoch, Some(_)) => return libc::EINVAL,
+        _ => return libc::EPERM,
     }
+    let is_written = written.is_some();
     match wanted {
         Answer::Version => reply.write(c"homing".as_ptr()),
         Answer::Epoch => {
@@ -221,6 +250,7 @@ fn control(place: usize, reply: Reply, is_written: bool) -> c_int {
             reply.write(stats.used + stats.dirty)
         }
         Answer::Arenas => reply.write(homing::stats().arenas as c_uint),
+        Answer::Purge if number != ALL_ARENAS && number >= homing::stats().arenas.max(1) => libc::ENOENT,
         Answer::Purge => {
             entry::trim();
             0
@@ -228,8 +258,8 @@ fn control(place: usize, reply: Reply, is_written: bool) -> c_int {
     }
 }
 
-/// `mallctl`: 0, or the error: `ENOENT` for a name that is not known, `EINVAL` for another length than the answer has, `EPERM`
-/// for what cannot be written.
+/// `mallctl`: 0, or the error: `ENOENT` for a name that is not known or an arena that is not there, `EINVAL` for another length
+/// than the answer has, `EPERM` for what cannot be written.
 ///
 /// # Safety
 /// The name is a C string. `old` and `length` are null or can be written to, so many bytes; `new` is null or can be read.
@@ -239,16 +269,17 @@ pub unsafe extern "C" fn mallctl(
     old: *mut c_void,
     length: *mut usize,
     new: *mut c_void,
-    _: usize,
+    new_length: usize,
 ) -> c_int {
     // SAFETY: the caller's promise.
     let name = unsafe { CStr::from_ptr(name) };
     // SAFETY: likewise.
     let reply = unsafe { Reply::new(old, length) };
-    place_of(name).map_or(libc::ENOENT, |place| control(place, reply, !new.is_null()))
+    let written = (!new.is_null()).then_some(new_length);
+    place_of(name).map_or(libc::ENOENT, |place| control(place, number_in(name), reply, written))
 }
 
-/// `mallctlnametomib`: the name's place and as many numbers as it has parts.
+/// `mallctlnametomib`: as many words as the name has parts: its place, and the number where one stands in it.
 ///
 /// # Safety
 /// The name is a C string; so many words of `mib` can be written as `length` says, which can be written too.
@@ -258,14 +289,16 @@ pub unsafe extern "C" fn mallctlnametomib(name: *const c_char, mib: *mut usize, 
     let name = unsafe { CStr::from_ptr(name) };
     let Some(place) = place_of(name) else { return libc::ENOENT };
     // SAFETY: likewise.
-    let (room, count) = (unsafe { *length }, parts(name.to_bytes()).count());
-    for part in 0..count.min(room) {
+    let room = unsafe { *length };
+    let mut words = 0;
+    for (index, part) in parts(name.to_bytes()).enumerate().take(room) {
         // SAFETY: likewise.
-        unsafe { mib.add(part).write(if part == 0 { place } else { 0 }) };
+        unsafe { mib.add(index).write(if index == 0 { place } else { number_of(part) }) };
+        words = index + 1;
     }
     // SAFETY: likewise.
-    unsafe { length.write(count.min(room)) };
-    if room == 0 { libc::EINVAL } else { 0 }
+    unsafe { length.write(words) };
+    0
 }
 
 /// `mallctlbymib`.
@@ -279,14 +312,19 @@ pub unsafe extern "C" fn mallctlbymib(
     old: *mut c_void,
     length: *mut usize,
     new: *mut c_void,
-    _: usize,
+    new_length: usize,
 ) -> c_int {
     if words == 0 {
         return libc::ENOENT;
     }
     // SAFETY: the caller's promise.
     let (place, reply) = unsafe { (*mib, Reply::new(old, length)) };
-    control(place, reply, !new.is_null())
+    if NAMES.get(place).is_none_or(|(name, _)| parts(name.to_bytes()).count() != words) {
+        return libc::ENOENT;
+    }
+    // SAFETY: likewise; a number, if there is one, is the second word.
+    let number = if words > 1 { unsafe { mib.add(1).read() } } else { 0 };
+    control(place, number, reply, (!new.is_null()).then_some(new_length))
 }
 
 /// `malloc_stats_print`: a few lines to the function, or to standard error.

@@ -98,3 +98,18 @@ fn a_large_block_is_served_in_little_address_space_once_small_ones_are_free() {
     let text = format!("ulimit -v 400000; exec {} little-room-large", compiled("hazards.c", &[]).display());
     run(preloaded("/bin/sh").args(["-c", &text])).silent();
 }
+
+#[test]
+fn where_no_memory_is_left_all_that_is_freed_can_be_had_again() {
+    let program = compiled("exhausted.c", &["-pthread"]);
+    let limits =
+        [("HOMING_STATS", "off"), ("HOMING_DEBUG", "1"), ("HOMING_ZERO", "free"), ("HOMING_POOL_LIMIT", "48M")];
+    for what in ["one-at-a-time", "many-at-once", "of-threads-that-ended"] {
+        for size in if what == "of-threads-that-ended" { &["64"][..] } else { &["64", "528", "3000", "20000"][..] } {
+            for setting in limits {
+                let text = format!("ulimit -v 300000; exec {} {what} {size}", program.display());
+                run(preloaded("/bin/sh").args(["-c", &text]).envs([setting, ("HOMING_OVERFLOW", "fail")])).silent();
+            }
+        }
+    }
+}

@@ -234,7 +234,10 @@ fn find(base: &Config) -> Result<&'static Arena, Refusal> {
     if node::pool(node).is_mine() {
         return Err(Refusal::Reentered);
     }
-    find_on(node).or_else(|| in_nearest_with_room(node, idle::take)).ok_or(Refusal::NoMemory)
+    let found = find_on(node);
+    found
+        .or_else(|| if others_may_serve() { in_nearest_with_room(node, idle::take) } else { end_if_full() })
+        .ok_or(Refusal::NoMemory)
 }
 
 /// The node itself, or the first where it is the spread one.
@@ -242,12 +245,17 @@ fn in_machine(node: NodeIndex) -> NodeIndex {
     if node == node::spread() { NodeIndex::FIRST } else { node }
 }
 
-/// What `serve` gives for the nearest other node whose pool can serve, where the settings allow to go there.
-#[cold]
-pub(super) fn in_nearest_with_room<R>(full: NodeIndex, mut serve: impl FnMut(&Locked) -> Option<R>) -> Option<R> {
+/// Whether pools of other nodes may serve where one has no room.
+pub(super) fn others_may_serve() -> bool {
     let config = config::current();
-    let over_limit = config.pool_limit != usize::MAX;
-    if over_limit && config.overflow == Overflow::Abort {
+    let is_confined = config.pool_limit != usize::MAX && config.overflow != Overflow::Spill;
+    !is_confined && config.policy != Policy::Bind && topology::machine().count() > 1
+}
+
+/// No pool has room: ends the process, where the settings say so.
+pub(super) fn end_if_full<R>() -> Option<R> {
+    let config = config::current();
+    if config.pool_limit != usize::MAX && config.overflow == Overflow::Abort {
         Line::new()
             .text("a pool has reached HOMING_POOL_LIMIT (")
             .size(config.pool_limit)
@@ -255,9 +263,12 @@ pub(super) fn in_nearest_with_room<R>(full: NodeIndex, mut serve: impl FnMut(&Lo
             .say();
         os::abort();
     }
-    if config.policy == Policy::Bind || over_limit && config.overflow == Overflow::Fail {
-        return None;
-    }
+    None
+}
+
+/// What `serve` gives for the nearest other node whose pool can serve, where [`others_may_serve`].
+#[cold]
+pub(super) fn in_nearest_with_room<R>(full: NodeIndex, mut serve: impl FnMut(&Locked) -> Option<R>) -> Option<R> {
     // Any node is as good as another for what was to be spread over all.
     let first = (full == node::spread()).then_some(NodeIndex::FIRST);
     let served = first.into_iter().chain(topology::machine().others_by_distance(in_machine(full))).find_map(|node| {

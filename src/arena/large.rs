@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 
 use super::enter::{self, Held, HeldPool};
-use super::{Arena, Handed, emergency};
+use super::{Arena, Handed, emergency, idle};
 use crate::address_map::Part;
 use crate::arith::align_up;
 use crate::config::{self, Config, Zero};
@@ -264,24 +264,41 @@ impl Arena {
                 pool.count_large(slots * SLOT);
                 Some(taken)
             };
-            let taken = self.in_pool_or_nearest(take)?;
+            let taken = self.in_pool_or_nearest(take, |pool| {
+                self.give_up_all_unused(pool);
+                take(pool)
+            })?;
             return Some(hand_out_run(taken, slots, size, want_zero));
         }
         self.allocate_mapping(size, align, want_zero, part)
     }
 
     /// What `serve` gives for the pool of this arena's node; if it gives nothing, once more with what is kept at hand
-    /// given back; and then for the nearest other node.
-    pub(super) fn in_pool_or_nearest<R>(&self, mut serve: impl FnMut(&Locked) -> Option<R>) -> Option<R> {
-        let node = self.node();
-        let served = serve(&node::pool(node).lock());
-        served
-            .or_else(|| {
-                let held_back = !self.at_hand.is_empty();
-                self.give_back_kept(None);
-                if held_back { serve(&node::pool(node).lock()) } else { None }
-            })
-            .or_else(|| if self.stays_home.get() { None } else { enter::in_nearest_with_room(node, serve) })
+    /// given back; and then for the nearest other node. What `last` gives for its own, once no other may serve.
+    pub(super) fn in_pool_or_nearest<R>(
+        &self,
+        mut serve: impl FnMut(&Locked) -> Option<R>,
+        last: impl FnOnce(&Locked) -> Option<R>,
+    ) -> Option<R> {
+        let pool = node::pool(self.node());
+        let served = serve(&pool.lock()).or_else(|| {
+            let held_back = !self.at_hand.is_empty();
+            self.give_back_kept(None);
+            if held_back { serve(&pool.lock()) } else { None }
+        });
+        if served.is_some() {
+            return served;
+        }
+        if self.stays_home.get() || !enter::others_may_serve() {
+            return last(&pool.lock()).or_else(|| if self.stays_home.get() { None } else { enter::end_if_full() });
+        }
+        enter::in_nearest_with_room(self.node(), serve).or_else(|| last(&pool.lock()))
+    }
+
+    /// Gives back what this arena and the pool's idle ones have of slabs without a block in use.
+    pub(super) fn give_up_all_unused(&self, pool: &Locked) {
+        self.give_up_unused(Some(pool));
+        idle::each(pool).for_each(|idle| idle.give_up_unused(Some(pool)));
     }
 
     fn count_reused(&self, bytes: usize) {
@@ -306,7 +323,10 @@ impl Arena {
             }
             pool.begin_mapping(length).then(|| (pool.node(), None))
         };
-        let (node, kept) = self.in_pool_or_nearest(begin)?;
+        let (node, kept) = self.in_pool_or_nearest(begin, |pool| {
+            self.give_up_all_unused(pool);
+            begin(pool)
+        })?;
         if let Some(kept) = kept {
             return hand_out_kept(kept, size, want_zero);
         }

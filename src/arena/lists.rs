@@ -9,7 +9,7 @@ use crate::debug;
 use crate::misuse::double_free;
 use crate::node::{self, Locked};
 use crate::os;
-use crate::segment::{OwnerWord, SLOT, SegmentPtr};
+use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
 use crate::slab::{Shape, Slab, State};
 use crate::sync::Seen;
@@ -185,10 +185,47 @@ impl Arena {
         if node::pool(node).is_mine() {
             return None;
         }
-        if let Some(refill) = self.adopt(class, &node::pool(node).lock()) {
+        if let Some(refill) = self.adopt(class, &node::pool(node).lock(), IDLE_LOOKED_AT) {
             return Some(refill);
         }
-        self.in_pool_or_nearest(|pool| self.begin_slab(class, pool)).map(|()| None)
+        let begin = |pool: &Locked| self.begin_slab(class, pool).map(|()| None);
+        self.in_pool_or_nearest(begin, |pool| self.scrape_together(class, pool))
+    }
+
+    /// Where no slots are to be had: what came back and was not worth a look before, to this arena and to the pool's idle ones,
+    /// to slabs of which every block is back and to parked ones.
+    #[allow(clippy::option_option, reason = "as for `adopt`")]
+    #[cold]
+    #[inline(never)]
+    fn scrape_together(&self, class: ClassId, pool: &Locked) -> Option<Option<Refill>> {
+        self.give_up_all_unused(pool);
+        if self.find_partial(class, self.only_node()).is_some() {
+            return Some(None);
+        }
+        if let Some(refill) = self.adopt(class, pool, usize::MAX) {
+            return Some(refill);
+        }
+        self.begin_slab(class, pool).or_else(|| self.wake_parked(class, pool)).map(|()| None)
+    }
+
+    /// Makes slabs of the class partial that are parked and have a free block all the same, this arena's and those of idle ones.
+    /// `None` where there is no such slab.
+    fn wake_parked(&self, class: ClassId, pool: &Locked) -> Option<()> {
+        let mut woken = None;
+        for segment in pool.segments() {
+            for slot in SlotIndex::all() {
+                let Owner::Arena(owner, 0) = segment.owner(slot).decode() else { continue };
+                let slab = Slab::at(segment, slot);
+                let is_reached = || owner == self.address() || idle::each(pool).any(|idle| idle.address() == owner);
+                if slab.could_be_woken(class) && is_reached() {
+                    slab.unpark();
+                    self.own(slab);
+                    self.link_partial(slab);
+                    woken = Some(());
+                }
+            }
+        }
+        woken
     }
 
     /// A block by an arena that stays home.
@@ -272,11 +309,11 @@ impl Arena {
         }
     }
 
-    /// Takes a slab with free blocks over from an idle arena of the pool's node; with it comes the list of its blocks
-    /// that the idle arena had, if there is one.
+    /// Takes a slab with free blocks over from an idle arena of the pool's node, of which so many are looked at; with it comes
+    /// the list of its blocks that the idle arena had, if there is one.
     #[allow(clippy::option_option, reason = "the inner one says whether a list came along")]
-    fn adopt(&self, class: ClassId, pool: &Locked) -> Option<Option<Refill>> {
-        for other in idle::some(pool, IDLE_LOOKED_AT) {
+    fn adopt(&self, class: ClassId, pool: &Locked, looked_at: usize) -> Option<Option<Refill>> {
+        for other in idle::some(pool, looked_at) {
             other.collect_inbox(Some(pool));
             if let Some(slab) = other.find_partial(class, self.only_node()) {
                 other.unlink_partial(slab);

@@ -408,6 +408,18 @@ CHECKED("realloc", "from each size to each, what both have in common stays") {
         }
 }
 
+CHECKED("malloc", "more than the machine has is refused where the kernel refuses it") {
+    /* Without MAP_NORESERVE a mapping of more than all memory and swap is refused, unless vm.overcommit_memory is 1. */
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), much = (size_t)sysconf(_SC_PHYS_PAGES) * page * 4;
+    void *mapped = mmap(NULL, much, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped != MAP_FAILED) munmap(mapped, much);
+    void *block = malloc(much), *zeroed = calloc(1, much), *grown = realloc(malloc(3 << 20), much);
+    HOLDS(!block == (mapped == MAP_FAILED) && !zeroed == !block && !grown == !block);
+    free(block);
+    free(zeroed);
+    free(grown);
+}
+
 CHECKED("realloc", "a failure is null and ENOMEM, and leaves the block as it was") {
     static const size_t TOO_MUCH[] = {(size_t)1 << 48, PTRDIFF_MAX, (size_t)PTRDIFF_MAX + 1, SIZE_MAX - 4096, SIZE_MAX};
     for (size_t kind = 0; kind < LENGTH(KINDS); kind++) {

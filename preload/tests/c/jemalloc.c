@@ -88,6 +88,29 @@ static void in_place(void) {
     }
 }
 
+/* Zeros to the last byte that may be used, whatever lay there before: where much more may be used than was asked for, where
+ * little is left of much, and where the block moves for the sake of its alignment. */
+static void zero_to_the_last_byte(void) {
+    enum { SOME = 64 };
+    for (int i = 0; i < KINDS; i++)
+        for (int lg = 0; lg <= 21; lg += 3) {
+            unsigned char *blocks[SOME];
+            int some = SIZES[i] > 1 << 20 ? 3 : SOME;
+            for (int k = 0; k < some; k++) {
+                blocks[k] = mallocx(SIZES[i], LG_ALIGN(lg));
+                memset(blocks[k], 0xaa, sallocx(blocks[k], 0));
+            }
+            for (int k = 0; k < some; k++) dallocx(blocks[k], LG_ALIGN(lg));
+            unsigned char *block = mallocx(SIZES[i] - SIZES[i] / 400, LG_ALIGN(lg) | ZERO);
+            CHECK(block && is_full_of(block, sallocx(block, 0), 0));
+            block = rallocx(block, SIZES[i] + 3000, LG_ALIGN(lg) | ZERO);
+            CHECK(block && is_full_of(block, sallocx(block, 0), 0));
+            block = rallocx(block, 1, LG_ALIGN(21 - lg) | ZERO);
+            CHECK(block && is_full_of(block, sallocx(block, 0), 0));
+            dallocx(block, 0);
+        }
+}
+
 static size_t written;
 static void count(void *where, const char *text) { *(size_t *)where += strlen(text); }
 
@@ -122,6 +145,15 @@ static void by_name(void) {
     CHECK(mallctlnametomib("arena.0.purge", mib, &parts) == 0 && parts == 3);
     mib[1] = 0;
     CHECK(mallctlbymib(mib, parts, NULL, NULL, NULL, 0) == 0);
+    CHECK(mallctlbymib(mib, 1, NULL, NULL, NULL, 0) == ENOENT);
+    mib[1] = 99999;
+    CHECK(mallctlbymib(mib, parts, NULL, NULL, NULL, 0) == ENOENT);
+    CHECK(mallctl("arena.4096.purge", NULL, NULL, NULL, 0) == 0);
+    CHECK(mallctl("arena.99999999999999999999999.purge", NULL, NULL, NULL, 0) == ENOENT);
+    CHECK(mallctl("epoch", NULL, NULL, &epoch, 4) == EINVAL);
+    struct { size_t bytes; char more[8]; } long_answer = {0};
+    length = sizeof long_answer;
+    CHECK(mallctl("stats.allocated", &long_answer, &length, NULL, 0) == EINVAL && length == sizeof(size_t) && long_answer.bytes >= 10 << 20);
     malloc_stats_print(count, &written, NULL);
     CHECK(written > 50);
     dallocx(some, ARENA(0));
@@ -131,6 +163,7 @@ int main(void) {
     mixed();
     sizes_and_alignments();
     in_place();
+    zero_to_the_last_byte();
     by_name();
     return failures != 0;
 }

@@ -41,7 +41,7 @@ fn map_by(address: usize, size: usize, flags: i32) -> Option<NonNull<u8>> {
     }
     owed::settle();
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | flags;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
     // SAFETY: without MAP_FIXED, a new mapping touches no existing memory, whatever address is wished for.
     let start =
         keeping_errno(|| unsafe { libc::mmap(ptr::without_provenance_mut(address), size, protection, flags, -1, 0) });
