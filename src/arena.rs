@@ -100,6 +100,8 @@ pub(crate) struct Arena {
     reused_bytes: Tally,
     /// Refills since it was last looked after, and when that was.
     lookout: Lookout,
+    /// Since there was no memory for a slab: how many arenas had been left when parked slabs were last looked through; else 0.
+    pressed_at: Cell<u32>,
     /// The kernel's number of its thread, where it was asked for; else 0.
     thread: Cell<u32>,
     next_idle: Cell<Option<&'static Arena>>,
@@ -152,6 +154,7 @@ impl Arena {
             reused_runs: Tally::new(),
             reused_bytes: Tally::new(),
             lookout: Lookout::new(),
+            pressed_at: Cell::new(0),
             thread: Cell::new(0),
             next_idle: Cell::new(None),
             next_of_all: Cell::new(None),

@@ -173,7 +173,6 @@ impl Slab {
         header.slots.set(shape.slots as u8);
         header.fresh.set(fresh);
         header.node.set(node);
-        header.wake_at.set((shape.capacity / WAKE_FRACTION).max(1) as u32);
         header.next.set(None);
         header.previous.set(None);
     }
@@ -339,12 +338,25 @@ impl Slab {
         Some(unsafe { self.start().add(carved as usize * self.block_size()) })
     }
 
-    /// Current, used up: from now on `needed` counts towards its waking.
-    pub(crate) fn park(self) {
+    /// Current, used up: from now on `needed` counts towards its waking, which is early where memory is short.
+    pub(crate) fn park(self, early: bool) {
         let header = self.header();
         debug_assert!(header.local.get().is_none() && header.needed.get() == header.carved.get());
+        header.wake_at.set(if early { 1 } else { (header.capacity.get() / WAKE_FRACTION).max(1) });
         header.state.set(State::Parked);
         header.needed.set(header.wake_at.get());
+    }
+
+    /// Parked: has it wake by the next block that is back. If one is already, it is partial now, and true is given.
+    pub(crate) fn wake_early(self) -> bool {
+        let header = self.header();
+        if header.local.get().is_some() {
+            self.unpark();
+            return true;
+        }
+        header.wake_at.set(1);
+        header.needed.set(1);
+        false
     }
 
     /// Parked, and has blocks again: from now on `needed` counts to empty.
@@ -374,12 +386,6 @@ impl Slab {
             State::Current | State::Partial => 0,
         };
         glance(&header.needed).wrapping_add(target).min(carved)
-    }
-
-    /// Whether it is parked, of that class, and has a free block all the same; for a thread that may not be the owner.
-    pub(crate) fn could_be_woken(self, class: ClassId) -> bool {
-        let is_parked = self.state() == State::Parked && self.block_size() == class.size();
-        is_parked && self.out_at_a_glance() < self.header().carved.get()
     }
 
     /// Blocks on a list of the slab's, for a thread that may not be the owner: as far as the links lead to blocks of it. The
@@ -440,4 +446,4 @@ impl Slab {
 }
 
 /// A parked slab is looked at again when one in so many of its blocks is back.
-const WAKE_FRACTION: usize = 16;
+const WAKE_FRACTION: u32 = 16;

@@ -16,6 +16,8 @@ pub(crate) struct Shelf {
     left: Cell<usize>,
     /// Slots that arenas lie in.
     slots: Cell<usize>,
+    /// How often an arena was put among the idle ones.
+    puts: Cell<u32>,
 }
 
 impl Shelf {
@@ -27,7 +29,13 @@ impl Shelf {
             next_new: Cell::new(core::ptr::null_mut()),
             left: Cell::new(0),
             slots: Cell::new(0),
+            puts: Cell::new(0),
         }
+    }
+
+    /// How often an arena was put among the idle ones: a number that changes then, and is not 0.
+    pub(super) fn times_put(&self) -> u32 {
+        self.puts.get() | 1 << 31
     }
 
     /// Forgets all.
@@ -76,6 +84,7 @@ pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
 pub(super) fn put(pool: &Locked, arena: &'static Arena) {
     let shelf = pool.shelf();
     arena.next_idle.set(shelf.idle.replace(Some(arena)));
+    shelf.puts.set(shelf.puts.get().wrapping_add(1));
 }
 
 /// The idle arenas.

@@ -280,19 +280,21 @@ impl Arena {
         mut serve: impl FnMut(&Locked) -> Option<R>,
         last: impl FnOnce(&Locked) -> Option<R>,
     ) -> Option<R> {
+        // Each time by a statement of its own: the lock is let go at its end.
         let pool = node::pool(self.node());
-        let served = serve(&pool.lock()).or_else(|| {
-            let held_back = !self.at_hand.is_empty();
+        let mut served = serve(&pool.lock());
+        if served.is_none() && !self.at_hand.is_empty() {
             self.give_back_kept(None);
-            if held_back { serve(&pool.lock()) } else { None }
-        });
-        if served.is_some() {
-            return served;
+            served = serve(&pool.lock());
         }
-        if self.stays_home.get() || !enter::others_may_serve() {
-            return last(&pool.lock()).or_else(|| if self.stays_home.get() { None } else { enter::end_if_full() });
+        let may_leave = !self.stays_home.get() && enter::others_may_serve();
+        if served.is_none() && may_leave {
+            served = enter::in_nearest_with_room(self.node(), serve);
         }
-        enter::in_nearest_with_room(self.node(), serve).or_else(|| last(&pool.lock()))
+        if served.is_none() {
+            served = last(&pool.lock());
+        }
+        if served.is_some() || may_leave || self.stays_home.get() { served } else { enter::end_if_full() }
     }
 
     /// Gives back what this arena and the pool's idle ones have of slabs without a block in use.

@@ -169,7 +169,7 @@ impl Arena {
         if let Some(carved) = slab.carve(wanted) {
             return Some(Refill::List(carved.list, carved.count));
         }
-        slab.park();
+        slab.park(self.pressed_at.get() != 0);
         current.set(None);
         self.filled[class].set(true);
         None
@@ -199,33 +199,39 @@ impl Arena {
     #[inline(never)]
     fn scrape_together(&self, class: ClassId, pool: &Locked) -> Option<Option<Refill>> {
         self.give_up_all_unused(pool);
+        self.wake_all(pool);
         if self.find_partial(class, self.only_node()).is_some() {
             return Some(None);
         }
         if let Some(refill) = self.adopt(class, pool, usize::MAX) {
             return Some(refill);
         }
-        self.begin_slab(class, pool).or_else(|| self.wake_parked(class, pool)).map(|()| None)
+        self.begin_slab(class, pool).map(|()| None)
     }
 
-    /// Makes slabs of the class partial that are parked and have a free block all the same, this arena's and those of idle ones.
-    /// `None` where there is no such slab.
-    fn wake_parked(&self, class: ClassId, pool: &Locked) -> Option<()> {
-        let mut woken = None;
-        for segment in pool.segments() {
-            for slot in SlotIndex::all() {
-                let Owner::Arena(owner, 0) = segment.owner(slot).decode() else { continue };
-                let slab = Slab::at(segment, slot);
-                let is_reached = || owner == self.address() || idle::each(pool).any(|idle| idle.address() == owner);
-                if slab.could_be_woken(class) && is_reached() {
-                    slab.unpark();
-                    self.own(slab);
-                    self.link_partial(slab);
-                    woken = Some(());
-                }
+    /// Has parked slabs, this arena's and those of idle ones, wake by the first block that is back; likewise those that this
+    /// arena parks from now on, as long as memory is short. Done once, and anew when a thread has left its arena since.
+    fn wake_all(&self, pool: &Locked) {
+        let now = pool.shelf().times_put();
+        if self.pressed_at.replace(now) == now {
+            return;
+        }
+        for (segment, slot) in pool.segments().flat_map(|segment| SlotIndex::all().map(move |slot| (segment, slot))) {
+            let Owner::Arena(owner, 0) = segment.owner(slot).decode() else { continue };
+            let slab = Slab::at(segment, slot);
+            // Its owner may be a thread that is at work; what is looked at may be looked at by others.
+            if slab.state() != State::Parked {
+                continue;
+            }
+            let owner = if owner == self.address() {
+                Some(self)
+            } else {
+                idle::each(pool).find(|idle| idle.address() == owner)
+            };
+            if let Some(owner) = owner.filter(|_| slab.wake_early()) {
+                owner.link_partial(slab);
             }
         }
-        woken
     }
 
     /// A block by an arena that stays home.
@@ -286,6 +292,7 @@ impl Arena {
         }
         self.own(slab);
         self.make_current(slab);
+        self.pressed_at.set(0);
         if (config::current().zero == Zero::Free || debug::is_on()) && slots.used_before > 0 {
             // Runs and slabs clear what they free, but for links, and blocks that others never gave back whole. The debug
             // mode takes what is not zero for a record of its own.

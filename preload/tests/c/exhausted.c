@@ -6,11 +6,13 @@
 #include <string.h>
 
 enum { MOST = 6 << 20, THREADS = 8, EACH = 20000 };
-static void *held[MOST];
+static void *volatile held[MOST + 1];
 static size_t count;
 
 static void fill(size_t size) {
-    while (count < MOST && (held[count] = malloc(size))) count++;
+    for (; count < MOST && (held[count] = malloc(size)); count++)
+        /* What the thread keeps at hand is given back for it. */
+        if (count % 100 == 0) free(held[MOST] = malloc(300000));
     CHECK(count > 1000 && count < MOST);
 }
 
