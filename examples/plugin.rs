@@ -19,3 +19,9 @@ pub extern "C" fn plugin_work(blocks: usize) -> usize {
 pub extern "C" fn plugin_leak(size: usize) -> *const u8 {
     vec![7_u8; size].leak().as_ptr()
 }
+
+/// Bytes that the library holds.
+#[unsafe(no_mangle)]
+pub extern "C" fn plugin_live() -> usize {
+    homing::stats().live
+}

@@ -34,20 +34,21 @@ pub(crate) use lists::Handed;
 
 use core::cell::Cell;
 use core::num::NonZeroU32;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::compiler_fence;
 
 use crossbeam_utils::CachePadded;
 
 use crate::block::{self, Block};
 use crate::config::Config;
-use crate::node::{self, Whereabouts};
+use crate::node::{self, Locked, Whereabouts};
 use crate::os;
 use crate::segment::{ARENA_ALIGN, OwnerWord, SegmentPtr, SlotIndex, TWO_WORDS};
 use crate::size_class::{ByClass, CLASSES, ClassId};
 use crate::slab::Slab;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, Seen, Tally};
 use crate::topology::NodeIndex;
+use enter::HeldPool;
 use inbox::Inbox;
 use large::AtHand;
 use lookout::Lookout;
@@ -129,8 +130,26 @@ pub(crate) enum Waiting {
     Inbox,
 }
 
+/// Those who go along all arenas, by [`Arena::all`].
+static READERS: AtomicUsize = AtomicUsize::new(0);
+
+struct Reading(());
+
+impl Reading {
+    fn begin() -> Self {
+        READERS.fetch_add(1, Ordering::SeqCst);
+        Reading(())
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        READERS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// The newest of all arenas.
-static ALL: AtomicPtr<Arena> = AtomicPtr::new(core::ptr::null_mut());
+static ALL: AtomicPtr<Arena> = AtomicPtr::new(ptr::null_mut());
 static IDS: AtomicU32 = AtomicU32::new(0);
 
 impl Arena {
@@ -168,7 +187,7 @@ impl Arena {
         self.node.set(node);
         self.is_checked.set(checked);
         self.id.set(NonZeroU32::new(IDS.fetch_add(1, Ordering::Relaxed).wrapping_add(1)).map(ArenaId));
-        let own = core::ptr::from_ref(self).cast_mut();
+        let own = ptr::from_ref(self).cast_mut();
         let mut head = ALL.load(Ordering::Acquire);
         loop {
             // SAFETY: null, or an arena, which lives for ever.
@@ -183,7 +202,7 @@ impl Arena {
     /// The arena's address: its name in owner words.
     #[inline(always)]
     pub(crate) fn address(&self) -> usize {
-        core::ptr::from_ref(self).expose_provenance()
+        ptr::from_ref(self).expose_provenance()
     }
 
     /// The arena that an owner word names.
@@ -247,11 +266,17 @@ impl Arena {
         core::iter::successors(first, |block| block.next_of_chain()).for_each(|block| visit(Waiting::Inbox, block));
     }
 
-    /// All arenas, newest first.
+    /// All arenas, newest first. None of them goes as long as this lives.
     pub(crate) fn all() -> impl Iterator<Item = &'static Arena> {
-        // SAFETY: null, or an arena, which lives for ever.
-        let newest = unsafe { ALL.load(Ordering::Acquire).as_ref() };
-        core::iter::successors(newest.map(|arena| -> &'static Arena { arena }), |arena| arena.next_of_all.get())
+        let reading = Reading::begin();
+        let mut newest = ALL.load(Ordering::SeqCst).cast_const();
+        core::iter::from_fn(move || {
+            let _held = &reading;
+            // SAFETY: null, or an arena, which lives until nobody reads.
+            let arena = unsafe { newest.as_ref() }?;
+            newest = arena.next_of_all.get().map_or(ptr::null(), ptr::from_ref);
+            Some(arena)
+        })
     }
 
     /// Runs that were handed out again without the node's pool knowing, ever, and their bytes.
@@ -282,8 +307,10 @@ pub(crate) fn thread_number() -> u32 {
     arena.thread.get()
 }
 
-/// In the child of a `fork`: the thread has another number.
+/// In the child of a `fork`: the thread has another number, and no other is in the middle of anything.
 pub(crate) fn after_fork_in_child() {
+    READERS.store(0, Ordering::SeqCst);
+    large::after_fork_in_child();
     if is_attached() {
         tls::get().thread.set(0);
     }
@@ -292,7 +319,7 @@ pub(crate) fn after_fork_in_child() {
 /// Whether a block of the slab was freed, as far as it can be known: it waits in the calling thread's arena, in one that no
 /// thread has, or in what the calling thread has freed for others.
 pub(crate) fn is_known_free(slab: Slab, block: NonNull<u8>) -> bool {
-    let is_there = |arena: &Arena, pool: Option<&node::Locked>| {
+    let is_there = |arena: &Arena, pool: Option<&Locked>| {
         arena.collect_inbox(pool);
         let owner = slab.segment().owner(slab.slot()).arena_address();
         // The slab may just have been given up, if that was its last block.
@@ -311,11 +338,10 @@ pub(crate) fn is_known_free(slab: Slab, block: NonNull<u8>) -> bool {
             return true;
         }
     }
-    let pool = node::pool(slab.segment().node());
-    if pool.is_mine() {
+    if node::any_is_mine() {
         return false;
     }
-    let pool = pool.lock();
+    let pool = HeldPool::of(node::pool(slab.segment().node()));
     idle::each(&pool).find(|arena| arena.address() == owner).is_some_and(|arena| is_there(arena, Some(&pool)))
 }
 
@@ -352,24 +378,49 @@ pub(crate) fn suspect_free_block(segment: SegmentPtr, slot: SlotIndex, word: Own
 }
 
 /// Before this code is unloaded: gives back what waits in idle arenas and pools, and all of these too, unless a thread has an
-/// arena still or a block is in use.
+/// arena still, looks at all of them, or holds a pool, or a block is in use. Other threads may be at work: one that comes
+/// later finds pools that begin anew.
 pub(crate) fn give_everything_back() {
-    let pools = || (0..node::pools()).filter_map(|index| node::pool(NodeIndex::new(index)).try_lock_started());
-    let (mut idle_arenas, mut is_unused) = (0, true);
-    for pool in pools() {
-        give_up_unused_of_idle(&pool);
-        pool.trim();
-        idle_arenas += idle::each(&pool).count();
-        is_unused &= idle::holds_all(&pool);
+    for index in 0..node::pools() {
+        if let Some(pool) = node::pool(NodeIndex::new(index)).try_lock_started() {
+            give_up_unused_of_idle(&pool);
+            pool.trim();
+        }
     }
-    if is_unused && idle_arenas == Arena::all().count() {
-        ALL.store(core::ptr::null_mut(), Ordering::Release);
-        pools().for_each(|pool| pool.give_all_back());
+    with_all_held(0, None, &|held| {
+        let pools = || core::iter::successors(held, |held| held.before).map(|held| held.pool);
+        let idle_arenas: usize = pools().map(|pool| idle::each(pool).count()).sum();
+        if pools().any(|pool| !idle::holds_all(pool)) || idle_arenas != Arena::all().count() {
+            return;
+        }
+        // No arena is made meanwhile, since all pools are held.
+        let newest = ALL.swap(ptr::null_mut(), Ordering::SeqCst);
+        if READERS.load(Ordering::SeqCst) == 0 {
+            pools().for_each(Locked::give_all_back);
+        } else {
+            ALL.store(newest, Ordering::SeqCst);
+        }
+    });
+}
+
+/// A pool that is held, and those before it.
+struct HeldPools<'a> {
+    pool: &'a Locked,
+    before: Option<&'a HeldPools<'a>>,
+}
+
+/// Does `work` while all pools are held, from that one on; nothing where another thread holds one.
+fn with_all_held(index: usize, before: Option<&HeldPools>, work: &dyn Fn(Option<&HeldPools>)) {
+    if index == node::pools() {
+        return work(before);
+    }
+    if let Some(pool) = node::pool(NodeIndex::new(index)).try_lock() {
+        with_all_held(index + 1, Some(&HeldPools { pool: &pool, before }), work);
     }
 }
 
 /// Gives up the slabs of idle arenas of the pool's node of which every block is there.
-pub(crate) fn give_up_unused_of_idle(pool: &crate::node::Locked) {
+pub(crate) fn give_up_unused_of_idle(pool: &Locked) {
     for arena in idle::each(pool) {
         arena.give_up_unused(Some(pool));
     }

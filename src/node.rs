@@ -368,11 +368,14 @@ impl Pool {
         locked
     }
 
+    /// The pool, in use or not, if nobody holds it now.
+    pub(crate) fn try_lock(&'static self) -> Option<Locked> {
+        Some(Locked { pool: self, _guard: self.lock.try_lock()? })
+    }
+
     /// The pool, if it is in use and nobody holds it now.
     pub(crate) fn try_lock_started(&'static self) -> Option<Locked> {
-        let guard = self.lock.try_lock()?;
-        let locked = Locked { pool: self, _guard: guard };
-        locked.inner().started.get().then_some(locked)
+        self.try_lock().filter(|pool| pool.inner().started.get())
     }
 
     /// Waits for the pool and holds it, if it is in use.

@@ -2,7 +2,7 @@
 
 use crate::config::{self, Config};
 use crate::sync::once::{Entry, Once};
-use crate::sync::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Backoff, Ordering};
 use crate::{address_map, arena, debug, hardened, node, os, stats, topology};
 
 static MACHINE: Once = Once::new();
@@ -116,7 +116,38 @@ fn leave() {
     if os::own_shared_object().is_some() {
         crate::thread_cleanup();
         os::remove_thread_hooks();
+        ThreadEnd::wait_for_all();
         arena::give_everything_back();
+    }
+}
+
+/// Threads that are in the middle of a hook for their end.
+static ENDING: AtomicUsize = AtomicUsize::new(0);
+
+/// While it lives, the code of a thread's hook is not unloaded.
+pub(crate) struct ThreadEnd(());
+
+impl ThreadEnd {
+    pub(crate) fn begin() -> Self {
+        ENDING.fetch_add(1, Ordering::SeqCst);
+        ThreadEnd(())
+    }
+
+    /// Waits until no hook runs, a second at most: a thread may come here from within one, by a signal handler. What lies
+    /// before the hook's first step, when the C library has read that it is to be called, and behind its last one, cannot
+    /// be seen.
+    fn wait_for_all() {
+        let begun_at = os::now_ms();
+        let backoff = Backoff::new();
+        while ENDING.load(Ordering::SeqCst) != 0 && os::now_ms().saturating_sub(begun_at) < 1000 {
+            backoff.wait();
+        }
+    }
+}
+
+impl Drop for ThreadEnd {
+    fn drop(&mut self) {
+        ENDING.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -141,6 +172,7 @@ extern "C" fn after_fork_in_child() {
     for index in 0..node::pools() {
         node::pool(topology::NodeIndex::new(index)).after_fork_in_child();
     }
+    ENDING.store(0, Ordering::SeqCst);
     arena::after_fork_in_child();
     debug::after_fork_in_child();
     topology::after_fork_in_child();

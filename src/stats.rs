@@ -78,7 +78,7 @@ pub(crate) fn read() -> Stats {
 fn each_pool(mut visit: impl FnMut(NodeIndex, PoolFigures)) {
     for index in (0..node::pools()).map(NodeIndex::new) {
         let pool = node::pool(index);
-        if !pool.is_mine()
+        if !node::any_is_mine()
             && let Some(pool) = HeldPool::from(|| pool.lock_started())
         {
             visit(index, pool.figures());

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 /// Keeps tests apart: they look at what the whole process has.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -70,6 +71,12 @@ impl Library {
         let leak: extern "C" fn(usize) -> *const u8 = unsafe { std::mem::transmute(self.symbol(c"plugin_leak")) };
         // SAFETY: a block of that size, which is never freed.
         unsafe { std::slice::from_raw_parts(leak(size), size) }
+    }
+
+    fn live(&self) -> usize {
+        // SAFETY: the function has that type.
+        let live: extern "C" fn() -> usize = unsafe { std::mem::transmute(self.symbol(c"plugin_live")) };
+        live()
     }
 
     /// Closes it, and sees that it is gone.
@@ -192,28 +199,58 @@ fn a_hundred_copies_are_loaded_at_once_and_leave_room_for_4_tib() {
     libraries.into_iter().zip(&paths).for_each(|(library, path)| library.close(path));
 }
 
-#[test]
-fn a_program_may_exit_while_its_threads_are_inside_a_library() {
-    const NAME: &str = "a_program_may_exit_while_its_threads_are_inside_a_library";
-    if std::env::var_os("EXITS_INSIDE_A_LIBRARY").is_none() {
-        for _ in 0..20 {
-            let mut command = Command::new(std::env::current_exe().expect("the test knows its program"));
-            let status = command.args(["--exact", NAME]).env("EXITS_INSIDE_A_LIBRARY", "1").status();
-            assert_eq!(status.expect("it can be run").code(), Some(42));
-        }
-        return;
+/// Runs the test of that name in processes of its own, many times, each of which is to exit as it likes.
+fn exits(name: &str) {
+    for _ in 0..20 {
+        let mut command = Command::new(std::env::current_exe().expect("the test knows its program"));
+        let status = command.args(["--exact", name]).env("EXITS_INSIDE_A_LIBRARY", "1").status();
+        assert_eq!(status.expect("it can be run").code(), Some(42));
     }
+}
+
+/// Whether this is one of these processes.
+fn is_to_exit() -> bool {
+    std::env::var_os("EXITS_INSIDE_A_LIBRARY").is_some()
+}
+
+extern "C" fn takes_long() {
+    thread::sleep(Duration::from_millis(20));
+}
+
+/// Has `inside` done over and over by four threads, and exits while they are at it.
+fn exit_while(inside: impl Fn(&Library) + Copy + Send + 'static) -> ! {
+    // What was registered before the library was there is called after it has left.
+    // SAFETY: a function of the program.
+    assert_eq!(unsafe { libc::atexit(takes_long) }, 0);
     let library: &'static Library = Box::leak(Box::new(Library::open(&copies("exits", 1)[0])));
+    // So that there is something to be given back.
+    (0..20).map(|_| thread::spawn(|| library.work())).for_each(|thread| thread.join().expect("it works"));
     let (sender, begun) = channel();
     for _ in 0..4 {
         let sender = sender.clone();
         thread::spawn(move || {
             loop {
-                library.work();
+                inside(library);
                 let _ = sender.send(());
             }
         });
     }
     (0..8).for_each(|_| begun.recv().expect("they work"));
     std::process::exit(42);
+}
+
+#[test]
+fn a_program_may_exit_while_its_threads_are_inside_a_library() {
+    if is_to_exit() {
+        exit_while(Library::work);
+    }
+    exits("a_program_may_exit_while_its_threads_are_inside_a_library");
+}
+
+#[test]
+fn a_program_may_exit_while_threads_without_a_block_ask_a_library_for_figures() {
+    if is_to_exit() {
+        exit_while(|library| assert_ne!(library.live(), usize::MAX));
+    }
+    exits("a_program_may_exit_while_threads_without_a_block_ask_a_library_for_figures");
 }

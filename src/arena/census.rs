@@ -25,16 +25,16 @@ pub(crate) fn bytes_out(node: NodeIndex) -> usize {
     bytes
 }
 
-/// Does `work` with the segment that the address lies in, if it lies in one that its pool knows, and that pool need not be
-/// waited for by a thread that holds it.
+/// Does `work` with the segment that the address lies in, if it lies in one that its pool knows, and the calling thread holds
+/// no pool already.
 fn while_held<R>(address: usize, work: impl FnOnce(SegmentPtr) -> R) -> Option<R> {
     if !address_map::is_segment(address) {
         return None;
     }
-    let pool = address_map::node_of(address).map(node::pool).filter(|pool| !pool.is_mine())?;
-    let pool = HeldPool::from(|| pool.lock_started())?;
-    // Before, it may have gone.
-    if !address_map::is_segment(address) {
+    let node = address_map::node_of(address).filter(|_| !node::any_is_mine())?;
+    let pool = HeldPool::from(|| node::pool(node).lock_started())?;
+    // Before, it may have gone, and another node's come.
+    if !address_map::is_segment(address) || address_map::node_of(address) != Some(node) {
         return None;
     }
     // SAFETY: the map says so, and it stays while the pool is held.

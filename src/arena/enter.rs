@@ -177,7 +177,7 @@ pub(crate) fn enter(base: &Config) -> Result<Held, Refusal> {
 pub(crate) fn enter_on(node: NodeIndex, base: &Config) -> Result<HeldOn, Refusal> {
     // The thread's own first: it sets the process up, and tells whether the thread is inside already.
     let own = enter(base)?;
-    if node::pool(node).is_mine() {
+    if node::any_is_mine() {
         return Err(Refusal::Reentered);
     }
     // Where the pool is full, the blocks that are free may be the thread's own arena's.
@@ -231,7 +231,7 @@ fn find(base: &Config) -> Result<&'static Arena, Refusal> {
         return Err(Refusal::Reentered);
     }
     let (node, _) = node::home();
-    if node::pool(node).is_mine() {
+    if node::any_is_mine() {
         return Err(Refusal::Reentered);
     }
     let found = find_on(node);
@@ -283,7 +283,7 @@ pub(super) fn in_nearest_with_room<R>(full: NodeIndex, mut serve: impl FnMut(&Lo
 
 fn find_on(node: NodeIndex) -> Option<&'static Arena> {
     let pool = node::pool(node);
-    if pool.is_mine() {
+    if node::any_is_mine() {
         return None;
     }
     idle::take(&pool.lock())
@@ -299,7 +299,7 @@ fn follow_thread(arena: &'static Arena) -> &'static Arena {
         arena.seen_at.set(whereabouts);
         return arena;
     }
-    if node::pool(home).is_mine() || node::pool(arena.node.get()).is_mine() {
+    if node::any_is_mine() {
         return arena;
     }
     tls::set(&tls::ATTACHING);
@@ -323,6 +323,7 @@ fn retire(arena: &'static Arena) {
 
 /// The end of a thread.
 pub(crate) extern "C" fn on_thread_exit(_: *mut c_void) {
+    let _end = process::ThreadEnd::begin();
     let arena = tls::get();
     if arena.id.get().is_some() && !arena.busy.get() {
         tls::set(&tls::ATTACHING);

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 
 use super::enter::{self, Held, HeldPool};
-use super::{Arena, Handed, emergency, idle};
+use super::{Arena, Handed, emergency, idle, tls};
 use crate::address_map::Part;
 use crate::arith::align_up;
 use crate::config::{self, Config, Zero};
@@ -55,6 +55,11 @@ const KEEPERS: u32 = 4;
 
 /// How many arenas may keep a mapping now.
 static KEEPING: AtomicU32 = AtomicU32::new(0);
+
+/// In the child of a `fork`: the other arenas keep nothing any more.
+pub(super) fn after_fork_in_child() {
+    KEEPING.store(u32::from(tls::get().at_hand.may_keep_mapping.get()), Ordering::Relaxed);
+}
 
 impl AtHand {
     pub(super) const fn new() -> Self {
@@ -212,7 +217,7 @@ impl Arena {
     pub(crate) fn allocate_watched_mapping(&self, size: usize, align: usize) -> Option<Handed> {
         free_deferred();
         let part = self.part_for_large();
-        if node::pool(self.node()).is_mine() {
+        if node::any_is_mine() {
             return None;
         }
         self.look_after();
@@ -229,7 +234,7 @@ impl Arena {
         part: Part,
     ) -> Option<Handed> {
         free_deferred();
-        if node::pool(self.node()).is_mine() {
+        if node::any_is_mine() {
             let block = NonNull::new(emergency::allocate(size, align))?;
             return Some(Handed { block, is_zero: true });
         }
@@ -403,8 +408,8 @@ fn own_run(segment: SegmentPtr, first: SlotIndex, slots: usize) {
 
 /// Takes back a run of so many slots. Its owner word says `FREE` already.
 pub(crate) fn free_run(segment: SegmentPtr, block: NonNull<u8>, slots: usize) {
-    let pool = node::pool(segment.node());
-    if pool.is_mine() {
+    // Whoever holds the node's pool may wait, on top of it, for one that this thread holds.
+    if node::any_is_mine() {
         return emergency::defer(block, Some(OwnerWord::run(slots)));
     }
     if config::current().zero == Zero::Free {
@@ -425,7 +430,7 @@ pub(crate) fn free_mapping(mapping: Mapping) {
     let length = mapping.length();
     let kept = match mapping.node() {
         None => false,
-        Some(node) if node::pool(node).is_mine() => {
+        Some(_) if node::any_is_mine() => {
             return emergency::defer(mapping.block(), (!mapping.is_far_aligned()).then_some(OwnerWord::MAPPING));
         }
         Some(node) => {
@@ -469,7 +474,7 @@ pub(crate) fn resize_run(segment: SegmentPtr, block: NonNull<u8>, old: usize, ne
     if new == old {
         return true;
     }
-    if new_size > MAX_RUN || pool.is_mine() || new == 0 {
+    if new_size > MAX_RUN || node::any_is_mine() || new == 0 {
         return false;
     }
     if new < old && config::current().zero == Zero::Free {
@@ -500,7 +505,7 @@ pub(crate) fn resize_run(segment: SegmentPtr, block: NonNull<u8>, old: usize, ne
 pub(crate) fn resize_mapping(mapping: Mapping, new_size: usize) -> bool {
     let Some(node) = mapping.node() else { return new_size <= mapping.length() };
     let pool = node::pool(node);
-    if pool.is_mine() {
+    if node::any_is_mine() {
         return new_size <= mapping.length();
     }
     let old = mapping.length();

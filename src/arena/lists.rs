@@ -2,7 +2,7 @@
 
 use core::ptr::{self, NonNull};
 
-use super::{Arena, idle};
+use super::{Arena, emergency, idle};
 use crate::block::{self, Block};
 use crate::config::{self, Zero};
 use crate::debug;
@@ -182,8 +182,10 @@ impl Arena {
     #[inline(never)]
     fn adopt_or_begin_slab(&self, class: ClassId) -> Option<Option<Refill>> {
         let node = self.node.get();
-        if node::pool(node).is_mine() {
-            return None;
+        if node::any_is_mine() {
+            // On top of a thread that holds a pool.
+            let served = || NonNull::new(emergency::allocate(class.size(), class.align()));
+            return if self.stays_home.get() { None } else { Some(Some(Refill::Zeroed(served()?))) };
         }
         if let Some(refill) = self.adopt(class, &node::pool(node).lock(), IDLE_LOOKED_AT) {
             return Some(refill);
@@ -387,7 +389,7 @@ impl Arena {
                     self.has_unused.set(true);
                 }
             }
-            None if node::pool(node).is_mine() => self.has_unused.set(true),
+            None if node::any_is_mine() => self.has_unused.set(true),
             None => {
                 self.unlink_partial(slab);
                 Self::give_slots(slab, segment, &node::pool(node).lock());

@@ -67,7 +67,7 @@ impl Arena {
     fn do_what_is_due(&self, now: u64) {
         let pool = node::pool(self.node());
         // Re-entered (by a signal handler) in the middle of what the pool's lock guards.
-        if pool.is_mine() {
+        if node::any_is_mine() {
             return;
         }
         self.tidy(None);

@@ -198,6 +198,7 @@ fn give_up(local: NonNull<Local>) -> bool {
 
 /// The end of a thread that has an arena. A guard that was forgotten keeps it for ever.
 extern "C" fn on_thread_end(value: *mut c_void) {
+    let _end = process::ThreadEnd::begin();
     if let Some(local) = NonNull::new(value.cast::<Local>())
         && give_up(local)
     {

@@ -31,9 +31,10 @@ struct Bounds {
     goes_at_once: AtomicUsize,
 }
 
-/// Has no more than so many freed bytes wait in each pool, or as many as there are for `usize::MAX`.
+/// Has no more than so many freed bytes wait in each pool, or as many as there are for more than `isize::MAX`.
 pub(crate) fn set_most_that_waits(bytes: usize) {
-    BOUNDS.waits_most.store(bytes.saturating_add(1), Ordering::Relaxed);
+    let bytes = if bytes > isize::MAX as usize { usize::MAX } else { bytes + 1 };
+    BOUNDS.waits_most.store(bytes, Ordering::Relaxed);
 }
 
 /// Has freed blocks of so many bytes and more go back to the kernel at once, but for blocks of slabs.
@@ -68,7 +69,7 @@ impl Locked {
         }
         let by_use = || (inner.used_slots.get() * SLOT / DIRTY_PART).clamp(DIRTY_LEAST, DIRTY_MOST);
         let most = said.unwrap_or_else(by_use);
-        if inner.dirty_slots.get() * SLOT > most + config::current().pool_size {
+        if inner.dirty_slots.get() * SLOT > most.saturating_add(config::current().pool_size) {
             self.purge_slots(false, config::current().pool_size);
         }
         let Some(now) = inner.ageing.is_time((delay / 2).max(1)) else { return };

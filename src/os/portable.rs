@@ -6,13 +6,13 @@
 
 use core::cell::Cell;
 use core::ffi::{CStr, c_void};
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 
 use crate::os::fault::{self, Call};
 use crate::os::{Binding, Moved, NodeMask};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Bytes in a page, as far as the allocator's rounding is concerned.
 #[inline]
@@ -32,11 +32,15 @@ pub(crate) fn map_aligned(lead: usize, size: usize, align: usize) -> Option<NonN
     // What `System` gets from the kernel for a request of this size is mapped, so most of it is not touched here.
     let layout = Layout::from_size_align(total, align).ok()?;
     // SAFETY: the size is not 0.
-    let start = NonNull::new(unsafe { System.alloc_zeroed(layout) })?;
+    let obtained = NonNull::new(unsafe { System.alloc_zeroed(layout) })?;
     // SAFETY: `lead` bytes are within it.
-    let start = unsafe { start.add(lead) };
-    remember(start, lead, layout);
-    Some(start)
+    let start = unsafe { obtained.add(lead) };
+    if remember(start, lead, layout) {
+        return Some(start);
+    }
+    // SAFETY: as it was allocated, and nobody uses it.
+    unsafe { System.dealloc(obtained.as_ptr(), layout) };
+    None
 }
 
 /// Anywhere: nothing is known of addresses.
@@ -74,25 +78,71 @@ struct Obtained {
     align: AtomicUsize,
 }
 
-/// As many as fit; the rest is kept for good.
-static OBTAINED: [Obtained; 1024] = [const {
-    Obtained {
-        start: AtomicUsize::new(0),
-        lead: AtomicUsize::new(0),
-        size: AtomicUsize::new(0),
-        align: AtomicUsize::new(0),
-    }
-}; 1024];
+/// So many of them, and where there are more: what `System` gave for them, and never takes back. All zero: none.
+struct Table {
+    places: [Obtained; 1023],
+    next: AtomicPtr<Table>,
+}
 
-fn remember(start: NonNull<u8>, lead: usize, layout: Layout) {
+static OBTAINED: Table = Table {
+    places: [const {
+        Obtained {
+            start: AtomicUsize::new(0),
+            lead: AtomicUsize::new(0),
+            size: AtomicUsize::new(0),
+            align: AtomicUsize::new(0),
+        }
+    }; 1023],
+    next: AtomicPtr::new(ptr::null_mut()),
+};
+
+impl Table {
+    /// The table behind this one, made if `make` says so and there is none. `None` where there is no memory for one.
+    fn next(&self, make: bool) -> Option<&'static Table> {
+        let mut next = self.next.load(Ordering::Acquire);
+        if next.is_null() && make {
+            let layout = Layout::new::<Table>();
+            // SAFETY: the size is not 0.
+            let made = unsafe { System.alloc_zeroed(layout) }.cast::<Table>();
+            match self.next.compare_exchange(next, made, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => next = made,
+                Err(theirs) => {
+                    if !made.is_null() {
+                        // SAFETY: allocated above, and nobody saw it.
+                        unsafe { System.dealloc(made.cast(), layout) };
+                    }
+                    next = theirs;
+                }
+            }
+        }
+        // SAFETY: null, or a table, which stays for good.
+        unsafe { next.as_ref() }
+    }
+
+    fn all() -> impl Iterator<Item = &'static Table> {
+        core::iter::successors(Some(&OBTAINED), |table| table.next(false))
+    }
+}
+
+/// Notes it. False where there is no memory to do so.
+fn remember(start: NonNull<u8>, lead: usize, layout: Layout) -> bool {
     const BUSY: usize = 1;
-    for obtained in &OBTAINED {
-        if obtained.start.compare_exchange(0, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            obtained.lead.store(lead, Ordering::Relaxed);
-            obtained.size.store(layout.size(), Ordering::Relaxed);
-            obtained.align.store(layout.align(), Ordering::Relaxed);
-            obtained.start.store(start.addr().get(), Ordering::Release);
-            return;
+    let mut table = &OBTAINED;
+    loop {
+        for obtained in &table.places {
+            if obtained.start.load(Ordering::Relaxed) == 0
+                && obtained.start.compare_exchange(0, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                obtained.lead.store(lead, Ordering::Relaxed);
+                obtained.size.store(layout.size(), Ordering::Relaxed);
+                obtained.align.store(layout.align(), Ordering::Relaxed);
+                obtained.start.store(start.addr().get(), Ordering::Release);
+                return true;
+            }
+        }
+        match table.next(true) {
+            Some(next) => table = next,
+            None => return false,
         }
     }
 }
@@ -103,7 +153,7 @@ fn remember(start: NonNull<u8>, lead: usize, layout: Layout) {
 /// The range came from [`map_aligned`] whole, and nobody uses it any more.
 pub(crate) unsafe fn unmap(start: NonNull<u8>, _: usize) {
     let is_it = |obtained: &&Obtained| obtained.start.load(Ordering::Acquire) == start.addr().get();
-    let Some(obtained) = OBTAINED.iter().find(is_it) else { return };
+    let Some(obtained) = Table::all().flat_map(|table| &table.places).find(is_it) else { return };
     let (size, align) = (obtained.size.load(Ordering::Relaxed), obtained.align.load(Ordering::Relaxed));
     let lead = obtained.lead.load(Ordering::Relaxed);
     obtained.start.store(0, Ordering::Release);
@@ -285,7 +335,7 @@ struct AtExit(Cell<Option<extern "C" fn(*mut c_void)>>);
 impl Drop for AtExit {
     fn drop(&mut self) {
         if let Some(hook) = self.0.get() {
-            hook(core::ptr::null_mut());
+            hook(ptr::null_mut());
         }
     }
 }
@@ -316,12 +366,12 @@ impl Drop for Value {
 }
 
 std::thread_local! {
-    static VALUE: Value = const { Value(Cell::new(core::ptr::null_mut()), Cell::new(None)) };
+    static VALUE: Value = const { Value(Cell::new(ptr::null_mut()), Cell::new(None)) };
 }
 
 /// What the calling thread has left by [`set_thread_value`]; null where it has not, and from its end on.
 pub(crate) fn thread_value() -> *mut c_void {
-    VALUE.try_with(|value| value.0.get()).unwrap_or(core::ptr::null_mut())
+    VALUE.try_with(|value| value.0.get()).unwrap_or(ptr::null_mut())
 }
 
 /// Leaves a value for the calling thread, which `end` is called with when the thread ends, among the destructors of its
@@ -458,4 +508,24 @@ pub(crate) fn can_read_memory() -> bool {
 /// Not known.
 pub(crate) fn each_writable_mapping(_: impl FnMut(usize, usize)) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_ranges_than_a_table_has_places_for_are_all_given_back() {
+        let ranges: Vec<_> = (0..3000).map(|_| map_near(0, 4096).expect("there is memory")).collect();
+        let is_noted = |range: &NonNull<u8>| {
+            let mut places = Table::all().flat_map(|table| &table.places);
+            places.any(|place| place.start.load(Ordering::Relaxed) == range.addr().get())
+        };
+        assert!(ranges.iter().all(is_noted));
+        for range in &ranges {
+            // SAFETY: mapped above, and nobody uses it.
+            unsafe { unmap(*range, 4096) };
+        }
+        assert!(!ranges.iter().any(is_noted));
+    }
 }
