@@ -10,6 +10,7 @@ machine() {
 
 guest() {
     workloads
+    preloaded crossed crossed
     run placement placement --test-threads=1
 }
 
@@ -17,5 +18,6 @@ checks() {
     for kind in churn pairs migrated rebirth table large build; do
         holds $kind "life $kind: memory lies at home" 'home >= 0.99'
     done
+    ends crossed "no handler on one node waits for the pool of another"
     ends placement "tests of placement"
 }
