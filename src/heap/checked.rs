@@ -165,7 +165,7 @@ pub(super) fn reallocate(watched: Watched, new_size: usize, align: usize, base: 
 ///
 /// # Safety
 /// If the pointer is that of a live block, the block is the caller's, and is not used any more after `Ok`. No other thread
-/// frees it at the same time.
+/// frees meanwhile what it leads to: the block itself, or, of a pointer that was freed before, what lies there now.
 pub unsafe fn try_free(block: *mut u8) -> Result<(), FreeError> {
     try_free_said(block, Said::NOTHING)
 }
