@@ -175,6 +175,11 @@ pub extern "C" fn homing_status_text(status: c_int) -> *const c_char {
     known.unwrap_or(Status::Other).text().as_ptr()
 }
 
+/// The layout of a block for C, which `free` can take: aligned to 16 bytes at least, as all of C's are.
+fn layout_of(size: usize, align: usize) -> Option<Layout> {
+    Layout::from_size_align(size, align).and_then(|layout| layout.align_to(16)).ok()
+}
+
 /// A block of `size` bytes on that node, whichever node the calling thread runs on, put into `*block` (null where the
 /// status is not HOMING_STATUS_OK). It is aligned to `align`, a power of two; a size of 0 gives a block of its own, too. No
 /// other node serves instead. It is freed by `free`, or by `homing_free_on_node`, by any thread.
@@ -186,7 +191,7 @@ pub unsafe extern "C" fn homing_alloc_on_node(size: usize, align: usize, node: u
     // SAFETY: the caller's promise.
     let Some(place) = (unsafe { block.as_mut() }) else { return Status::Null };
     *place = ptr::null_mut();
-    let Ok(layout) = Layout::from_size_align(size, align) else { return Status::BadLayout };
+    let Some(layout) = layout_of(size, align) else { return Status::BadLayout };
     match homing::alloc_on_node(layout, NodeId::new(node)) {
         Ok(block) => {
             *place = block.as_ptr().cast();
@@ -204,7 +209,7 @@ pub unsafe extern "C" fn homing_alloc_on_node(size: usize, align: usize, node: u
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn homing_free_on_node(block: *mut c_void, size: usize, align: usize, node: u16) -> Status {
     let Some(block) = NonNull::new(block.cast()) else { return Status::Ok };
-    let Ok(layout) = Layout::from_size_align(size, align) else { return Status::BadLayout };
+    let Some(layout) = layout_of(size, align) else { return Status::BadLayout };
     // SAFETY: the caller's promise.
     status(unsafe { homing::dealloc_from_node(block, layout, NodeId::new(node)) })
 }
