@@ -33,6 +33,7 @@ pub(crate) use frees::{count_ran_out, free_to_arena, gather};
 pub(crate) use lists::Handed;
 
 use core::cell::Cell;
+use core::mem;
 use core::num::NonZeroU32;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::compiler_fence;
@@ -387,35 +388,29 @@ pub(crate) fn give_everything_back() {
             pool.trim();
         }
     }
-    with_all_held(0, None, &|held| {
-        let pools = || core::iter::successors(held, |held| held.before).map(|held| held.pool);
-        let idle_arenas: usize = pools().map(|pool| idle::each(pool).count()).sum();
-        if pools().any(|pool| !idle::holds_all(pool)) || idle_arenas != Arena::all().count() {
-            return;
-        }
-        // No arena is made meanwhile, since all pools are held.
-        let newest = ALL.swap(ptr::null_mut(), Ordering::SeqCst);
-        if READERS.load(Ordering::SeqCst) == 0 {
-            pools().for_each(Locked::give_all_back);
-        } else {
-            ALL.store(newest, Ordering::SeqCst);
-        }
-    });
-}
-
-/// A pool that is held, and those before it.
-struct HeldPools<'a> {
-    pool: &'a Locked,
-    before: Option<&'a HeldPools<'a>>,
-}
-
-/// Does `work` while all pools are held, from that one on; nothing where another thread holds one.
-fn with_all_held(index: usize, before: Option<&HeldPools>, work: &dyn Fn(Option<&HeldPools>)) {
-    if index == node::pools() {
-        return work(before);
+    // All of them are held at once, and the guards put aside.
+    let all = || (0..node::pools()).map(|index| node::pool(NodeIndex::new(index)));
+    let held = all().map_while(node::Pool::try_lock).map(mem::forget).count();
+    if held == node::pools() {
+        // SAFETY: their guards were put aside, and these stand for them without freeing the locks.
+        give_back_if_unused(|| all().map(|pool| unsafe { mem::ManuallyDrop::new(pool.held()) }));
     }
-    if let Some(pool) = node::pool(NodeIndex::new(index)).try_lock() {
-        with_all_held(index + 1, Some(&HeldPools { pool: &pool, before }), work);
+    // SAFETY: their guards were put aside above.
+    all().take(held).for_each(|pool| drop(unsafe { pool.held() }));
+}
+
+/// Gives the pools back, which are all there are and are held, if nothing of them is used.
+fn give_back_if_unused<I: Iterator<Item = mem::ManuallyDrop<Locked>>>(pools: impl Fn() -> I) {
+    let idle_arenas: usize = pools().map(|pool| idle::each(&pool).count()).sum();
+    if pools().any(|pool| !idle::holds_all(&pool)) || idle_arenas != Arena::all().count() {
+        return;
+    }
+    // No arena is made meanwhile, since all pools are held.
+    let newest = ALL.swap(ptr::null_mut(), Ordering::SeqCst);
+    if READERS.load(Ordering::SeqCst) == 0 {
+        pools().for_each(|pool| pool.give_all_back());
+    } else {
+        ALL.store(newest, Ordering::SeqCst);
     }
 }
 

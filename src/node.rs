@@ -368,6 +368,15 @@ impl Pool {
         locked
     }
 
+    /// The pool, which the calling thread holds.
+    ///
+    /// # Safety
+    /// The thread has forgotten the `Locked` by which it holds it; of those that this gives one at most is dropped.
+    pub(crate) unsafe fn held(&'static self) -> Locked {
+        // SAFETY: the caller's promise.
+        Locked { pool: self, _guard: unsafe { self.lock.held() } }
+    }
+
     /// The pool, in use or not, if nobody holds it now.
     pub(crate) fn try_lock(&'static self) -> Option<Locked> {
         Some(Locked { pool: self, _guard: self.lock.try_lock()? })

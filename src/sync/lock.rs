@@ -68,6 +68,15 @@ impl Lock {
         self.is_taken_at_once().then(|| Guard(self))
     }
 
+    /// The lock, which the calling thread holds.
+    ///
+    /// # Safety
+    /// The thread has forgotten the guard by which it holds it; of those that this gives one at most is dropped.
+    #[cfg(not(homing_loom))]
+    pub(crate) unsafe fn held(&self) -> Guard<'_> {
+        Guard(self)
+    }
+
     /// Makes the lock this thread's if it is free now.
     #[inline]
     fn is_taken_at_once(&self) -> bool {
