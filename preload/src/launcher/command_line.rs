@@ -66,7 +66,7 @@ CPUs and memory, how fast it is where that is known, whether this process may us
 and how far the nodes are from each other (10 is a node's own memory, 20 takes twice as long).
 
 Settings (also read from the environment as HOMING_POOL_SIZE and so on; --set wins):
-  pool_size=SIZE       what each node's pool obtains at the start and keeps, such as 64M [0]
+  pool_size=SIZE       what each node's pool obtains at its first use and keeps, such as 64M [0]
   pool_limit=SIZE      what each node's pool may hold at most; 0: no limit [0]
   overflow=WORD        past the limit: spill to the nearest node with room, fail the request,
                        or abort the program [spill]
