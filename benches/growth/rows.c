@@ -167,6 +167,14 @@ static double woken(size_t count) {
 
 /* ---- Rows: what threads without work hold on to ------------------------------------------------------------------- */
 
+/* MiB that threads which have done that work, and stand still, hold on to after malloc_trim. */
+static double held_once_trimmed(size_t threads, void (*work)(int)) {
+    double before = resident();
+    work_and_stand((int)threads, work);
+    malloc_trim(0);
+    return resident() - before;
+}
+
 static void some_large(int number) {
     (void)number;
     void *blocks[4];
@@ -179,12 +187,7 @@ static double parked_large(size_t threads) {
     sleep(4);
     return resident() - before;
 }
-static double parked_large_trimmed(size_t threads) {
-    double before = resident();
-    work_and_stand((int)threads, some_large);
-    malloc_trim(0);
-    return resident() - before;
-}
+static double parked_large_trimmed(size_t threads) { return held_once_trimmed(threads, some_large); }
 
 static void every_size(int number) {
     (void)number;
@@ -251,12 +254,7 @@ static void own_32_mib(int number) {
     for (size_t i = 0; i < COUNT; i++) free(blocks[i]);
     munmap(blocks, COUNT * sizeof(void *));
 }
-static double parked_own(size_t threads) {
-    double before = resident();
-    work_and_stand((int)threads, own_32_mib);
-    malloc_trim(0);
-    return resident() - before;
-}
+static double parked_own(size_t threads) { return held_once_trimmed(threads, own_32_mib); }
 
 /* ---- Rows: what a block costs ------------------------------------------------------------------------------------- */
 
@@ -282,9 +280,13 @@ static double locked(size_t count) {
     return resident() - before;
 }
 
-static double limited_data(size_t kib) {
+static void limit(int resource, size_t kib) {
     struct rlimit limit = {kib << 10, kib << 10};
-    if (setrlimit(RLIMIT_DATA, &limit)) abort();
+    if (setrlimit(resource, &limit)) abort();
+}
+
+static double limited_data(size_t kib) {
+    limit(RLIMIT_DATA, kib);
     void *large[6];
     for (int i = 0; i < 6; i++) large[i] = take_all(25 * MIB / 10);
     for (int i = 0; i < 6; i++) free(large[i]);
@@ -294,8 +296,7 @@ static double limited_data(size_t kib) {
 }
 
 static double limited_addresses(size_t kib) {
-    struct rlimit limit = {kib << 10, kib << 10};
-    if (setrlimit(RLIMIT_AS, &limit)) abort();
+    limit(RLIMIT_AS, kib);
     size_t count = 0;
     while ((sink = malloc(3 * MIB))) count++;
     return count * 3;

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 
 use super::enter::{self, Held, HeldPool};
-use super::{Arena, Handed, emergency, idle, tls};
+use super::{Arena, Handed, emergency, tls};
 use crate::address_map::Part;
 use crate::arith::align_up;
 use crate::config::{self, Config, Zero};
@@ -269,17 +269,15 @@ impl Arena {
                 pool.count_large(slots * SLOT);
                 Some(taken)
             };
-            let taken = self.in_pool_or_nearest(take, |pool| {
-                self.give_up_all_unused(pool);
-                take(pool)
-            })?;
+            let taken = self.in_pool_or_nearest(take, take)?;
             return Some(hand_out_run(taken, slots, size, want_zero));
         }
         self.allocate_mapping(size, align, want_zero, part)
     }
 
     /// What `serve` gives for the pool of this arena's node; if it gives nothing, once more with what is kept at hand
-    /// given back; and then for the nearest other node. What `last` gives for its own, once no other may serve.
+    /// given back; and then for the nearest other node. Once no other may serve, what `last` gives for its own, where this
+    /// arena and the idle ones have given up the slabs without a block in use.
     pub(super) fn in_pool_or_nearest<R>(
         &self,
         mut serve: impl FnMut(&Locked) -> Option<R>,
@@ -297,15 +295,12 @@ impl Arena {
             served = enter::in_nearest_with_room(self.node(), serve);
         }
         if served.is_none() {
-            served = last(&pool.lock());
+            let pool = pool.lock();
+            self.give_up_unused(Some(&pool));
+            super::give_up_unused_of_idle(&pool);
+            served = last(&pool);
         }
         if served.is_some() || may_leave || self.stays_home.get() { served } else { enter::end_if_full() }
-    }
-
-    /// Gives back what this arena and the pool's idle ones have of slabs without a block in use.
-    pub(super) fn give_up_all_unused(&self, pool: &Locked) {
-        self.give_up_unused(Some(pool));
-        idle::each(pool).for_each(|idle| idle.give_up_unused(Some(pool)));
     }
 
     fn count_reused(&self, bytes: usize) {
@@ -330,10 +325,7 @@ impl Arena {
             }
             pool.begin_mapping(length).then(|| (pool.node(), None))
         };
-        let (node, kept) = self.in_pool_or_nearest(begin, |pool| {
-            self.give_up_all_unused(pool);
-            begin(pool)
-        })?;
+        let (node, kept) = self.in_pool_or_nearest(begin, begin)?;
         if let Some(kept) = kept {
             return hand_out_kept(kept, size, want_zero);
         }

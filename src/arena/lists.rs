@@ -195,12 +195,11 @@ impl Arena {
     }
 
     /// Where no slots are to be had: what came back and was not worth a look before, to this arena and to the pool's idle ones,
-    /// to slabs of which every block is back and to parked ones.
+    /// to parked slabs too.
     #[allow(clippy::option_option, reason = "as for `adopt`")]
     #[cold]
     #[inline(never)]
     fn scrape_together(&self, class: ClassId, pool: &Locked) -> Option<Option<Refill>> {
-        self.give_up_all_unused(pool);
         self.wake_all(pool);
         if self.find_partial(class, self.only_node()).is_some() {
             return Some(None);
