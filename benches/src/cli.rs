@@ -1,13 +1,14 @@
-//! Commands: `summary`, `memory` and `shaped`.
+//! Commands: `summary`, `memory`, `growth` and `shaped`.
 
 #![deny(missing_docs)]
 
 use std::io;
+use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use homing_benches::peers::PeerId;
-use homing_benches::{memory, summary, workloads};
+use homing_benches::{growth, memory, summary, workloads};
 
 /// Compares homing with its peers.
 #[derive(Parser)]
@@ -33,6 +34,21 @@ enum Command {
     Memory {
         #[command(flatten)]
         common: Common,
+    },
+    /// What grows with the heap, the threads or time, in processes that allocators are preloaded into
+    Growth {
+        /// Rows to measure
+        #[arg(long, value_name = "ROW", value_delimiter = ',', value_parser = PossibleValuesParser::new(growth::names()))]
+        only: Vec<String>,
+        /// Sizes instead of the rows' own
+        #[arg(long, value_name = "SIZE", value_delimiter = ',')]
+        sizes: Vec<u64>,
+        /// homing's shared object, if not target/release/libhoming_preload.so
+        #[arg(long)]
+        so: Option<PathBuf>,
+        /// Print the table as Markdown
+        #[arg(long)]
+        markdown: bool,
     },
     /// Time of bump arenas and pools: homing's, other crates', and boxes of every allocator, as ratios to homing's
     #[cfg(feature = "homing")]
@@ -82,6 +98,9 @@ fn main() -> io::Result<()> {
         Command::Shaped { quick, only, common: Common { peers, markdown } } => {
             homing_benches::shaped::run(&summary::Options { quick, only, peers, markdown });
             Ok(())
+        }
+        Command::Growth { only, sizes, so, markdown } => {
+            growth::run(&growth::Options { rows: only, sizes, so, markdown })
         }
         Command::Memory { common: Common { peers, markdown } } => memory::run(&memory::Options { peers, markdown }),
         Command::Peak { peer, workload } => memory::child(peer, &workload),

@@ -20,6 +20,7 @@
 
 pub mod block;
 pub mod case;
+pub mod growth;
 pub mod memory;
 pub mod peers;
 pub mod rng;
