@@ -5,6 +5,7 @@
 
 mod patrol;
 mod purge;
+mod rooms;
 pub(crate) mod shortfalls;
 mod slots;
 mod strict;
@@ -24,6 +25,7 @@ use crate::sync::lock::{Guard, Lock};
 use crate::sync::{AtomicU32, Ordering};
 use crate::timer::Timer;
 use crate::topology::{self, INDICES, NodeIndex};
+use rooms::Rooms;
 
 pub(crate) use purge::{KEPT_MOST, goes_at_once, set_least_that_goes_at_once, set_most_that_waits};
 pub(crate) use slots::Slots;
@@ -45,9 +47,8 @@ struct Inner {
     generation: Cell<u32>,
     /// All segments, newest first.
     segments: Cell<Option<SegmentPtr>>,
-    /// Those with a free slot: those that were full before first, new ones last.
-    with_room: Cell<Option<SegmentPtr>>,
-    last_with_room: Cell<Option<SegmentPtr>>,
+    /// Those with a free slot, by the longest hole that they may have.
+    rooms: Rooms,
     /// Slots of all segments that are mapped, headers included.
     mapped_slots: Cell<usize>,
     /// Slots held by slabs and runs.
@@ -56,6 +57,7 @@ struct Inner {
     dirty_slots: Cell<usize>,
     /// When dirty slots age.
     ageing: Timer,
+    leaving: purge::Leaving,
     /// Mappings in use: how many bytes.
     mapped: Cell<usize>,
     /// Mappings kept for reuse, newest first, and their bytes.
@@ -74,12 +76,14 @@ impl Inner {
     /// Begins anew, without anything.
     fn abandon(&self) {
         self.generation.set(self.generation.get() + 1);
-        [&self.segments, &self.with_room, &self.last_with_room].iter().for_each(|list| list.set(None));
+        self.segments.set(None);
+        self.rooms.abandon();
         [&self.mapped_slots, &self.used_slots, &self.dirty_slots, &self.kept_bytes]
             .iter()
             .for_each(|count| count.set(0));
         self.kept.set(None);
         self.shelf.abandon();
+        self.leaving.abandon();
     }
 }
 
@@ -334,12 +338,12 @@ impl Pool {
                 started: Cell::new(false),
                 generation: Cell::new(0),
                 segments: Cell::new(None),
-                with_room: Cell::new(None),
-                last_with_room: Cell::new(None),
+                rooms: Rooms::new(),
                 mapped_slots: Cell::new(0),
                 used_slots: Cell::new(0),
                 dirty_slots: Cell::new(0),
                 ageing: Timer::new(),
+                leaving: purge::Leaving::new(),
                 mapped: Cell::new(0),
                 kept: Cell::new(None),
                 kept_bytes: Cell::new(0),
@@ -361,7 +365,7 @@ impl Pool {
 
     /// Waits for the pool and holds it. The calling thread must not hold it already ([`is_mine`](Self::is_mine)).
     pub(crate) fn lock(&'static self) -> Locked {
-        let locked = Locked { pool: self, _guard: self.lock.lock() };
+        let locked = Locked { pool: self, guard: Some(self.lock.lock()) };
         if !locked.inner().started.get() {
             locked.start();
         }
@@ -374,12 +378,12 @@ impl Pool {
     /// The thread has forgotten the `Locked` by which it holds it; of those that this gives one at most is dropped.
     pub(crate) unsafe fn held(&'static self) -> Locked {
         // SAFETY: the caller's promise.
-        Locked { pool: self, _guard: unsafe { self.lock.held() } }
+        Locked { pool: self, guard: Some(unsafe { self.lock.held() }) }
     }
 
     /// The pool, in use or not, if nobody holds it now.
     pub(crate) fn try_lock(&'static self) -> Option<Locked> {
-        Some(Locked { pool: self, _guard: self.lock.try_lock()? })
+        Some(Locked { pool: self, guard: Some(self.lock.try_lock()?) })
     }
 
     /// The pool, if it is in use and nobody holds it now.
@@ -389,7 +393,7 @@ impl Pool {
 
     /// Waits for the pool and holds it, if it is in use.
     pub(crate) fn lock_started(&'static self) -> Option<Locked> {
-        let locked = Locked { pool: self, _guard: self.lock.lock() };
+        let locked = Locked { pool: self, guard: Some(self.lock.lock()) };
         locked.inner().started.get().then_some(locked)
     }
 
@@ -401,10 +405,12 @@ impl Pool {
 
     /// In the child of a `fork`: if another thread held the pool, all that it keeps may be half changed, and is given up.
     /// What lies in its segments stays where it is.
-    pub(crate) fn after_fork_in_child(&self) {
+    pub(crate) fn after_fork_in_child(&'static self) {
         if self.lock.is_abandoned() {
             // SAFETY: no other thread is there, and the fields are cells.
             unsafe { &*self.inner.get() }.abandon();
+        } else if let Some(pool) = self.try_lock() {
+            pool.take_back_what_leaves();
         }
     }
 
@@ -419,7 +425,8 @@ impl Pool {
 #[must_use]
 pub(crate) struct Locked {
     pool: &'static Pool,
-    _guard: Guard<'static>,
+    /// There, but while pages go back.
+    guard: Option<Guard<'static>>,
 }
 
 impl Locked {
@@ -473,7 +480,7 @@ impl Locked {
             used: self.used(),
             mapped: inner.mapped.get(),
             peak: inner.counts.peak.get(),
-            dirty: inner.dirty_slots.get() * crate::segment::SLOT + inner.kept_bytes.get(),
+            dirty: (inner.dirty_slots.get() + inner.leaving.slots()) * crate::segment::SLOT + inner.kept_bytes.get(),
             purged: inner.counts.purged.get(),
             large_blocks: inner.counts.large_blocks.get(),
             large_bytes: inner.counts.large_bytes.get(),
@@ -486,7 +493,17 @@ impl Locked {
         segment.generation() == self.inner().generation.get()
     }
 
-    /// For audits: all segments.
+    /// Whether the pages of slots are going back now.
+    pub(crate) fn is_purging(&self) -> bool {
+        self.inner().leaving.slots() > 0
+    }
+
+    /// Likewise, by another thread.
+    pub(crate) fn is_purged_by_another(&self) -> bool {
+        self.is_purging() && self.inner().leaving.thread() != os::thread_token()
+    }
+
+    /// All segments.
     pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentPtr> {
         core::iter::successors(self.inner().segments.get(), |segment| segment.header().next.get())
     }
@@ -525,7 +542,7 @@ impl Locked {
     fn held(&self) -> usize {
         let inner = self.inner();
         self.used()
-            .saturating_add(inner.dirty_slots.get() * crate::segment::SLOT)
+            .saturating_add((inner.dirty_slots.get() + inner.leaving.slots()) * crate::segment::SLOT)
             .saturating_add(inner.kept_bytes.get())
     }
 

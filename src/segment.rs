@@ -190,9 +190,10 @@ pub(crate) struct SegmentHeader {
     longest_at_most: Cell<u32>,
     /// The next of all the node's segments.
     pub(crate) next: Cell<Option<SegmentPtr>>,
-    /// The neighbours among the node's segments with a free slot.
-    pub(crate) next_with_room: Cell<Option<SegmentPtr>>,
-    pub(crate) previous_with_room: Cell<Option<SegmentPtr>>,
+    /// The list of the node's segments with free slots that it is on, if not 0, and its neighbours there.
+    room: Cell<usize>,
+    next_with_room: Cell<Option<SegmentPtr>>,
+    previous_with_room: Cell<Option<SegmentPtr>>,
 }
 
 impl SegmentPtr {
@@ -293,6 +294,16 @@ impl SegmentPtr {
         self.0
     }
 
+    /// The list of segments with free slots that it is on, or 0; for `node::rooms`.
+    pub(crate) fn room(&self) -> &Cell<usize> {
+        &self.header().room
+    }
+
+    /// The next there, and the one before.
+    pub(crate) fn neighbours(&self) -> (&Cell<Option<SegmentPtr>>, &Cell<Option<SegmentPtr>>) {
+        (&self.header().next_with_room, &self.header().previous_with_room)
+    }
+
     /// Where the next of all the node's segments stands.
     pub(crate) fn next_segment(&self) -> &'static Cell<Option<SegmentPtr>> {
         // SAFETY: mapped for as long as the segment is on the node's list, whose lock the caller holds.
@@ -329,6 +340,7 @@ impl SegmentPtr {
         header.free_count.set(USABLE_SLOTS as u32);
         header.usable.set(USABLE_SLOTS as u32);
         header.longest_at_most.set(USABLE_SLOTS as u32);
+        header.room.set(0);
         self.note_mapped(mapped);
     }
 
@@ -357,6 +369,18 @@ impl SegmentPtr {
         let lost = header.free.take_range(end, SLOTS - end) as u32;
         header.free_count.set(header.free_count.get() - lost);
         header.usable.set(header.usable.get() - lost);
+        self.measure();
+    }
+
+    /// No run of more free slots than this is there.
+    pub(crate) fn longest_at_most(self) -> usize {
+        self.header().longest_at_most.get() as usize
+    }
+
+    /// Looks how long the longest run of free slots is.
+    pub(crate) fn measure(self) {
+        let header = self.header();
+        header.longest_at_most.set(header.free.longest_run() as u32);
     }
 
     /// Whether no slot is taken.
@@ -411,25 +435,13 @@ impl SegmentPtr {
     /// is in memory already rather than one that is not.
     pub(crate) fn find_slots(self, count: usize, align: usize) -> Option<SlotIndex> {
         let header = self.header();
-        if count > header.longest_at_most.get() as usize {
-            return None;
-        }
         let in_memory = || {
             if count > 1 || align > 1 {
                 return None;
             }
             header.free.lowest_in_common(&header.dirty, &header.aged)
         };
-        let first = in_memory().or_else(|| header.free.lowest_run(count, align));
-        if first.is_none() && align == 1 {
-            header.longest_at_most.set(count as u32 - 1);
-        }
-        first.map(SlotIndex)
-    }
-
-    /// The first of so many adjacent free slots after which others are free, `room` in all.
-    pub(crate) fn find_slots_with_room(self, count: usize, align: usize, room: usize) -> Option<SlotIndex> {
-        self.header().free.lowest_run(room.max(count), align).map(SlotIndex)
+        in_memory().or_else(|| header.free.lowest_run(count, align)).map(SlotIndex)
     }
 
     /// Whether those slots are free.
@@ -446,6 +458,9 @@ impl SegmentPtr {
         let used_before = header.dirty.take_range(first, count) + header.aged.take_range(first, count);
         header.free.clear_range(first, count);
         header.free_count.set(header.free_count.get() - count as u32);
+        if header.free_count.get() == 0 {
+            header.longest_at_most.set(0);
+        }
         used_before
     }
 
@@ -456,7 +471,8 @@ impl SegmentPtr {
         header.free.set_range(first.get(), count);
         header.dirty.set_range(first.get(), count);
         header.free_count.set(header.free_count.get() + count as u32);
-        header.longest_at_most.set(USABLE_SLOTS as u32);
+        let joined = header.free.run_around(first.get()) as u32;
+        header.longest_at_most.set(header.longest_at_most.get().max(joined));
     }
 
     /// Counts free slots that were just given back as reading as zero from now on.
@@ -493,6 +509,18 @@ impl SegmentPtr {
             }
         }
         (purged, left)
+    }
+
+    /// Takes a run of free dirty slots, so many at most; aged ones, or any, those first. The slots are clean then, but for what
+    /// is in them.
+    pub(crate) fn take_dirty(self, only_aged: bool, most: usize) -> Option<(SlotIndex, usize)> {
+        let header = self.header();
+        let run = |map: &Bitmap| map.next_run(FIRST_SLOT);
+        let (first, count) = run(&header.aged).or_else(|| if only_aged { None } else { run(&header.dirty) })?;
+        let first = SlotIndex(first);
+        let count = count.min(most);
+        let _ = self.take_slots(first, count);
+        Some((first, count))
     }
 
     /// What is dirty counts as aged from now on.

@@ -47,7 +47,7 @@ impl Shelf {
 
 /// Whether arenas are all that the pool's slots hold.
 pub(super) fn holds_all(pool: &Locked) -> bool {
-    pool.slot_counts().0 == pool.shelf().slots.get()
+    pool.slot_counts().0 == pool.shelf().slots.get() && !pool.is_purging()
 }
 
 /// An arena of the pool's node: an idle one, or a new one. `None` where there is no memory for one.

@@ -13,12 +13,15 @@ use crate::large::Mapping;
 use crate::node::{self, Locked, Slots};
 use crate::os::{self, Moved};
 use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
-use crate::sync::{AtomicU32, Ordering, Seen};
+use crate::sync::{AtomicU32, Backoff, Ordering, Seen};
 use crate::topology::NodeIndex;
 
 /// The largest run, and the farthest alignment of one, in bytes: hardened, what always fits between two guards.
 const MAX_RUN: usize = if hardened::ON { (hardened::GUARD_EVERY - 1) * SLOT } else { 2 << 20 };
 const MAX_RUN_ALIGN: usize = if hardened::ON { SLOT } else { 1 << 20 };
+
+/// How often a request waits, at most, for what another thread gives back: that may stand still.
+const MOST_WAITS: u32 = 1000;
 
 /// Runs that a thread has freed and keeps at hand, and how many slots they may have together.
 const KEPT_RUNS: usize = 4;
@@ -288,6 +291,15 @@ impl Arena {
         let mut served = serve(&pool.lock());
         if served.is_none() && !self.at_hand.is_empty() {
             self.give_back_kept(None);
+            served = serve(&pool.lock());
+        }
+        // What another thread gives back just now may be what is wanting.
+        let backoff = Backoff::new();
+        for _ in 0..MOST_WAITS {
+            if served.is_some() || !pool.lock().is_purged_by_another() {
+                break;
+            }
+            backoff.wait();
             served = serve(&pool.lock());
         }
         let may_leave = !self.stays_home.get() && enter::others_may_serve();

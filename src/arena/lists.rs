@@ -33,6 +33,14 @@ enum Refill {
     Zeroed(NonNull<u8>),
 }
 
+/// What a class goes on with, whose slabs are used up.
+enum Found {
+    /// A slab of its own, current or partial; and the list that came with it, if one did.
+    Slab(Option<Refill>),
+    /// Slots, which are the current slab now; so many of them hold old data.
+    Slots { used_before: usize },
+}
+
 impl Arena {
     /// A block of the class, whose list is empty, from what was freed to its current slab; the rest becomes the list. A
     /// slow path that calls nothing: `None` where there is anything else to do.
@@ -190,24 +198,41 @@ impl Arena {
         if let Some(refill) = self.adopt(class, &node::pool(node).lock(), IDLE_LOOKED_AT) {
             return Some(refill);
         }
-        let begin = |pool: &Locked| self.begin_slab(class, pool).map(|()| None);
-        self.in_pool_or_nearest(begin, |pool| self.scrape_together(class, pool))
+        let begin = |pool: &Locked| self.begin_slab(class, pool);
+        match self.in_pool_or_nearest(begin, |pool| self.scrape_together(class, pool))? {
+            Found::Slots { used_before } => {
+                self.furnish(class, used_before);
+                Some(None)
+            }
+            Found::Slab(list) => Some(list),
+        }
+    }
+
+    /// Sees to the pages of the class's current slab, of which no block was handed out yet. No lock is held.
+    fn furnish(&self, class: ClassId, used_before: usize) {
+        let Some(slab) = self.current[class].get() else { return };
+        if (config::current().zero == Zero::Free || debug::is_on()) && used_before > 0 {
+            // Runs and slabs clear what they free, but for links, and blocks that others never gave back whole. The debug
+            // mode takes what is not zero for a record of its own.
+            // SAFETY: the slots were just taken and are committed.
+            unsafe { slab.start().write_bytes(0, slab.slots() * SLOT) };
+        } else if self.filled[class].get() && used_before == 0 && slab.slots() == 1 {
+            // The class fills slabs: have the kernel provide this one's pages in one go.
+            // SAFETY: likewise.
+            unsafe { os::populate(slab.start(), SLOT) };
+        }
     }
 
     /// Where no slots are to be had: what came back and was not worth a look before, to this arena and to the pool's idle ones,
     /// to parked slabs too.
-    #[allow(clippy::option_option, reason = "as for `adopt`")]
     #[cold]
     #[inline(never)]
-    fn scrape_together(&self, class: ClassId, pool: &Locked) -> Option<Option<Refill>> {
+    fn scrape_together(&self, class: ClassId, pool: &Locked) -> Option<Found> {
         self.wake_all(pool);
         if self.find_partial(class, self.only_node()).is_some() {
-            return Some(None);
+            return Some(Found::Slab(None));
         }
-        if let Some(refill) = self.adopt(class, pool, usize::MAX) {
-            return Some(refill);
-        }
-        self.begin_slab(class, pool).map(|()| None)
+        self.adopt(class, pool, usize::MAX).map(Found::Slab).or_else(|| self.begin_slab(class, pool))
     }
 
     /// Has parked slabs, this arena's and those of idle ones, wake by the first block that is back; likewise those that this
@@ -283,7 +308,7 @@ impl Arena {
         self.stays_home.get().then(|| self.node())
     }
 
-    fn begin_slab(&self, class: ClassId, pool: &Locked) -> Option<()> {
+    fn begin_slab(&self, class: ClassId, pool: &Locked) -> Option<Found> {
         let shape = Shape::of(class);
         let slots = pool.take_slots(shape.slots, 1)?;
         let slab = Slab::at(slots.segment, slots.first);
@@ -294,17 +319,7 @@ impl Arena {
         self.own(slab);
         self.make_current(slab);
         self.pressed_at.set(0);
-        if (config::current().zero == Zero::Free || debug::is_on()) && slots.used_before > 0 {
-            // Runs and slabs clear what they free, but for links, and blocks that others never gave back whole. The debug
-            // mode takes what is not zero for a record of its own.
-            // SAFETY: the slots were just taken and are committed.
-            unsafe { slots.start().write_bytes(0, shape.slots * SLOT) };
-        } else if self.filled[class].get() && slots.used_before == 0 && shape.slots == 1 {
-            // The class fills slabs: have the kernel provide this one's pages in one go.
-            // SAFETY: the slots were just taken and are committed.
-            unsafe { os::populate(slots.start(), SLOT) };
-        }
-        Some(())
+        Some(Found::Slots { used_before: slots.used_before })
     }
 
     /// Writes this arena's word to all of the slab's slots.

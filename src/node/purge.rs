@@ -4,14 +4,18 @@
 //! There is no thread for it. Dirty slots age when somebody takes or gives slots, and when an arena looks at the clock in
 //! its slow path; and since an idle process does neither, no more than a bounded amount may wait at all.
 
-use super::Locked;
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+use super::{Locked, pool};
 use crate::address_map::Part;
 use crate::arith;
 use crate::config;
 use crate::large::Mapping;
 use crate::os;
-use crate::segment::SLOT;
+use crate::segment::{SLOT, SegmentPtr, SlotIndex};
 use crate::sync::{AtomicUsize, Ordering};
+use crate::topology::NodeIndex;
 
 /// Dirty slots that may wait, as a part of those in use, and the bounds of it, in bytes.
 const DIRTY_PART: usize = 4;
@@ -53,8 +57,87 @@ fn waits_most() -> Option<usize> {
     BOUNDS.waits_most.load(Ordering::Relaxed).checked_sub(1)
 }
 
+/// Runs of slots whose pages go back at once, before the pool is asked for more.
+const AT_ONCE: usize = 32;
+
+/// What is to go back once the pool is not held any more.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted {
+    /// So many dirty slots.
+    dirty: usize,
+    /// All that are aged.
+    aged: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Run {
+    segment: SegmentPtr,
+    first: SlotIndex,
+    count: usize,
+}
+
+impl Run {
+    fn start(&self) -> NonNull<u8> {
+        self.segment.slot_start(self.first)
+    }
+}
+
+/// Slots whose pages are going back, by one thread at a time and while it does not hold the pool. They are neither free nor
+/// anybody's: that thread alone gives them back, and in the child of a `fork`, which does not have it, the child.
+pub(super) struct Leaving {
+    wanted: Cell<Wanted>,
+    /// The token of that thread, or 0.
+    thread: Cell<usize>,
+    runs: [Cell<Option<Run>>; AT_ONCE],
+    slots: Cell<usize>,
+}
+
+impl Leaving {
+    pub(super) const fn new() -> Self {
+        Leaving {
+            wanted: Cell::new(Wanted { dirty: 0, aged: false }),
+            thread: Cell::new(0),
+            runs: [const { Cell::new(None) }; AT_ONCE],
+            slots: Cell::new(0),
+        }
+    }
+
+    /// Forgets all; a thread that was at it finds its slots in segments that are not the pool's any more.
+    pub(super) fn abandon(&self) {
+        self.thread.set(0);
+        self.runs.iter().for_each(|run| run.set(None));
+        self.slots.set(0);
+    }
+
+    /// The token of the thread that does it, or 0.
+    pub(super) fn thread(&self) -> usize {
+        self.thread.get()
+    }
+
+    /// How many slots they are.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.get()
+    }
+
+    /// Whether something is to go back.
+    #[inline]
+    fn is_wanted(&self) -> bool {
+        let wanted = self.wanted.get();
+        wanted.dirty > 0 || wanted.aged
+    }
+}
+
+impl Drop for Locked {
+    #[inline]
+    fn drop(&mut self) {
+        if self.inner().leaving.is_wanted() {
+            self.purge_apart();
+        }
+    }
+}
+
 impl Locked {
-    /// Purges what has waited long enough, or is too much.
+    /// Sees whether something has waited long enough, or is too much, and has it go back when the pool is let go.
     pub(crate) fn purge_if_due(&self) {
         let delay = config::current().purge_delay_ms;
         let inner = self.inner();
@@ -64,25 +147,107 @@ impl Locked {
             return;
         }
         if delay == 0 {
-            self.purge_all();
+            self.drop_kept_before(u64::MAX);
+            inner.leaving.wanted.set(Wanted { dirty: usize::MAX, aged: true });
             return;
         }
         let by_use = || (inner.used_slots.get() * SLOT / DIRTY_PART).clamp(DIRTY_LEAST, DIRTY_MOST);
         let most = said.unwrap_or_else(by_use);
-        if inner.dirty_slots.get() * SLOT > most.saturating_add(config::current().pool_size) {
-            self.purge_slots(false, config::current().pool_size);
+        let waiting = inner.dirty_slots.get();
+        if waiting * SLOT > most.saturating_add(config::current().pool_size) {
+            // Half of it stays: what is freed at such a rate is mostly taken again.
+            let wanted = Wanted { dirty: waiting - most / 2 / SLOT, ..inner.leaving.wanted.get() };
+            inner.leaving.wanted.set(wanted);
         }
         let Some(now) = inner.ageing.is_time((delay / 2).max(1)) else { return };
-        self.purge_slots(true, config::current().pool_size);
+        inner.leaving.wanted.set(Wanted { aged: true, ..inner.leaving.wanted.get() });
         if config::current().pool_size == 0 {
             let _ = self.drop_unused_segments(1);
         }
-        let mut next = inner.segments.get();
-        while let Some(segment) = next {
-            segment.age();
-            next = segment.header().next.get();
-        }
         self.drop_kept_before(now.saturating_sub(delay));
+    }
+
+    /// Has the pages of what [`purge_if_due`](Self::purge_if_due) found go back, while nobody waits for the pool: a few runs of
+    /// slots at a time are taken, their pages are given to the kernel, and they are given back.
+    #[cold]
+    pub(super) fn purge_apart(&mut self) {
+        let wanted = self.inner().leaving.wanted.take();
+        let own = self.node().get();
+        let holds_another = || (0..super::pools()).any(|index| index != own && pool(NodeIndex::new(index)).is_mine());
+        // Whoever holds another pool must not wait for this one; and one at a time is enough.
+        if self.inner().leaving.thread.get() != 0 || holds_another() {
+            return;
+        }
+        self.inner().leaving.thread.set(os::thread_token());
+        for (only_aged, most) in [(false, wanted.dirty), (true, if wanted.aged { usize::MAX } else { 0 })] {
+            let mut left = most;
+            while self.take_what_leaves(only_aged, &mut left) {
+                let runs = &self.inner().leaving.runs;
+                let runs: [Option<Run>; AT_ONCE] = core::array::from_fn(|index| runs[index].get());
+                self.guard = None;
+                // SAFETY: slots that were taken, and are nobody's.
+                let is_clean =
+                    runs.map(|run| run.is_some_and(|run| unsafe { os::purge(run.start(), run.count * SLOT) }));
+                self.guard = Some(self.pool.lock.lock());
+                self.put_back_what_left(&is_clean);
+            }
+        }
+        self.inner().leaving.thread.set(0);
+        if wanted.aged {
+            self.segments().for_each(SegmentPtr::age);
+        }
+    }
+
+    /// Takes some runs of dirty slots, `left` slots at most, and no more than the pool need not keep. False where there are none.
+    fn take_what_leaves(&self, only_aged: bool, left: &mut usize) -> bool {
+        let inner = self.inner();
+        let keep = config::current().pool_size.div_ceil(SLOT);
+        let may_go = (inner.used_slots.get() + inner.dirty_slots.get()).saturating_sub(keep);
+        *left = (*left).min(may_go).min(inner.dirty_slots.get());
+        let mut places = inner.leaving.runs.iter();
+        let mut slots = 0;
+        for segment in self.segments() {
+            while slots < *left
+                && let Some(place) = places.as_slice().first()
+                && let Some((first, count)) = segment.take_dirty(only_aged, *left - slots)
+            {
+                place.set(Some(Run { segment, first, count }));
+                inner.rooms.put(segment);
+                slots += count;
+                places.next();
+            }
+        }
+        *left -= slots;
+        inner.dirty_slots.set(inner.dirty_slots.get() - slots);
+        inner.leaving.slots.set(slots);
+        slots > 0
+    }
+
+    /// Puts the slots back that were taken; dirty ones where the kernel refused their pages.
+    fn put_back_what_left(&self, is_clean: &[bool; AT_ONCE]) {
+        let inner = self.inner();
+        for (place, is_clean) in inner.leaving.runs.iter().zip(is_clean) {
+            // Not in the child of a fork, if the pool was given up there.
+            let Some(run) = place.take().filter(|run| self.has(run.segment)) else { continue };
+            run.segment.give_slots(run.first, run.count);
+            inner.rooms.put(run.segment);
+            if *is_clean {
+                run.segment.mark_clean(run.first, run.count);
+                inner.counts.purged.set(inner.counts.purged.get() + (run.count * SLOT) as u64);
+            } else {
+                inner.dirty_slots.set(inner.dirty_slots.get() + run.count);
+            }
+        }
+        inner.leaving.slots.set(0);
+    }
+
+    /// In the child of a `fork`: puts the slots back whose pages another thread was giving to the kernel.
+    pub(super) fn take_back_what_leaves(&self) {
+        let thread = &self.inner().leaving.thread;
+        if thread.get() != 0 && thread.get() != os::thread_token() {
+            self.put_back_what_left(&[false; AT_ONCE]);
+            thread.set(0);
+        }
     }
 
     /// Purges all that can be. True where anything went back.
@@ -90,7 +255,7 @@ impl Locked {
         os::release_refused();
         let kept = self.inner().kept_bytes.get();
         self.drop_kept_before(u64::MAX);
-        self.purge_slots(false, config::current().pool_size) > 0 || kept > 0
+        self.purge_slots(false, config::current().pool_size, usize::MAX) > 0 || kept > 0
     }
 
     /// Likewise, with the addresses of segments that nobody uses.
@@ -101,7 +266,7 @@ impl Locked {
 
     /// Likewise, and what the pool was to keep too: for a request that the node has no memory for otherwise.
     pub(crate) fn purge_for_want(&self) -> bool {
-        let purged = self.purge_all() | (self.purge_slots(false, 0) > 0);
+        let purged = self.purge_all() | (self.purge_slots(false, 0, usize::MAX) > 0);
         self.drop_unused_segments(0) | purged
     }
 
@@ -114,16 +279,17 @@ impl Locked {
         }
         self.purge_all();
         if self.held() > limit {
-            self.purge_slots(false, arith::align_down(limit.saturating_sub(self.inner().mapped.get()), SLOT));
+            let keep = arith::align_down(limit.saturating_sub(self.inner().mapped.get()), SLOT);
+            self.purge_slots(false, keep, usize::MAX);
         }
     }
 
-    /// Purges free slots, down to so many bytes in use and free that the pool is to keep; gives how many.
-    fn purge_slots(&self, only_aged: bool, keep: usize) -> usize {
+    /// Purges free slots, so many at most, and down to so many bytes in use and free that the pool is to keep; gives how many.
+    fn purge_slots(&self, only_aged: bool, keep: usize, most: usize) -> usize {
         let inner = self.inner();
         let keep = keep.div_ceil(SLOT);
         let may_go = (inner.used_slots.get() + inner.dirty_slots.get()).saturating_sub(keep);
-        let mut left = may_go.min(inner.dirty_slots.get());
+        let mut left = may_go.min(inner.dirty_slots.get()).min(most);
         let mut purged = 0;
         let mut next = inner.segments.get();
         while let Some(segment) = next.filter(|_| left > 0) {

@@ -60,22 +60,32 @@ impl Locked {
     }
 
     fn find_slots(&self, count: usize, align: usize) -> Option<Slots> {
-        self.find_in_segments(count, |segment| segment.find_slots(count, align)).or_else(|| {
+        self.find_hole(count, align, count).or_else(|| {
             let segment = self.add_segment(count + align - 1)?;
             self.take_at(segment, segment.find_slots(count, align)?, count)
         })
     }
 
-    /// Takes slots where `find` finds some first among the segments with room.
-    fn find_in_segments(&self, count: usize, find: impl Fn(SegmentPtr) -> Option<SlotIndex>) -> Option<Slots> {
-        let mut next = self.inner().with_room.get();
-        while let Some(segment) = next {
-            next = segment.header().next_with_room.get();
-            if let Some(slots) = find(segment).and_then(|first| self.take_at(segment, first, count)) {
+    /// Takes slots of a hole that is `room` slots long at least from there on.
+    fn find_hole(&self, count: usize, align: usize, room: usize) -> Option<Slots> {
+        let rooms = &self.inner().rooms;
+        let take = |segment: SegmentPtr| {
+            let slots = segment.find_slots(room, align).and_then(|first| self.take_at(segment, first, count));
+            if slots.is_none() {
+                segment.measure();
+                rooms.put(segment);
+            }
+            slots
+        };
+        // A hole that long has a place for so many that is aligned, wherever it begins.
+        let enough = room + align - 1;
+        while let Some(segment) = rooms.first(enough) {
+            if let Some(slots) = take(segment) {
                 return Some(slots);
             }
         }
-        None
+        // Shorter ones may. Many may have to be looked at for one: few blocks are aligned to more than a slot.
+        rooms.between(room, enough).find_map(take)
     }
 
     /// As [`take_slots`](Self::take_slots), if possible where `room` slots in all are free, for what is likely to grow.
@@ -83,7 +93,7 @@ impl Locked {
         if !self.has_room_for(count * SLOT) {
             return None;
         }
-        self.find_in_segments(count, |segment| segment.find_slots_with_room(count, align, room))
+        self.find_hole(count, align, room.max(count))
             .and_then(|slots| self.provided(slots, count))
             .or_else(|| self.take_slots(count, align))
     }
@@ -102,9 +112,7 @@ impl Locked {
         } else {
             segment.cut();
         }
-        if segment.free_slots() == 0 {
-            self.unlist(segment);
-        }
+        inner.rooms.put(segment);
         if is_mapped {
             self.heed_limit();
         }
@@ -178,16 +186,13 @@ impl Locked {
             return;
         }
         let inner = self.inner();
-        let was_full = segment.free_slots() == 0;
         segment.give_slots(first, count);
+        inner.rooms.put(segment);
         inner.used_slots.set(inner.used_slots.get() - count);
         if clean {
             segment.mark_clean(first, count);
         } else {
             inner.dirty_slots.set(inner.dirty_slots.get() + count);
-        }
-        if was_full {
-            self.list_first(segment);
         }
         self.purge_if_due();
     }
@@ -205,7 +210,7 @@ impl Locked {
         range.show_segment();
         let inner = self.inner();
         segment.header().next.set(inner.segments.replace(Some(segment)));
-        self.list_last(segment);
+        inner.rooms.put(segment);
         Some(segment)
     }
 
@@ -237,47 +242,12 @@ impl Locked {
                 continue;
             }
             place.set(segment.header().next.get());
-            self.unlist(segment);
+            inner.rooms.remove(segment);
             inner.mapped_slots.set(inner.mapped_slots.get() - segment.mapped());
             // SAFETY: no slot of it is taken, and it is on no list any more.
             unsafe { self.range_of(segment).unmap() };
         }
         inner.mapped_slots.get() < mapped_before
-    }
-
-    fn list_first(&self, segment: SegmentPtr) {
-        let inner = self.inner();
-        let next = inner.with_room.replace(Some(segment));
-        segment.header().next_with_room.set(next);
-        segment.header().previous_with_room.set(None);
-        match next {
-            Some(next) => next.header().previous_with_room.set(Some(segment)),
-            None => inner.last_with_room.set(Some(segment)),
-        }
-    }
-
-    fn list_last(&self, segment: SegmentPtr) {
-        let inner = self.inner();
-        let previous = inner.last_with_room.replace(Some(segment));
-        segment.header().previous_with_room.set(previous);
-        segment.header().next_with_room.set(None);
-        match previous {
-            Some(previous) => previous.header().next_with_room.set(Some(segment)),
-            None => inner.with_room.set(Some(segment)),
-        }
-    }
-
-    fn unlist(&self, segment: SegmentPtr) {
-        let inner = self.inner();
-        let (next, previous) = (segment.header().next_with_room.take(), segment.header().previous_with_room.take());
-        match previous {
-            Some(previous) => previous.header().next_with_room.set(next),
-            None => inner.with_room.set(next),
-        }
-        match next {
-            Some(next) => next.header().previous_with_room.set(previous),
-            None => inner.last_with_room.set(previous),
-        }
     }
 
     /// Obtains so many bytes from the kernel, to be kept: no more than there are to be had. Says so where they are fewer.

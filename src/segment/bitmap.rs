@@ -86,6 +86,33 @@ impl Bitmap {
         None
     }
 
+    /// How long the longest run of set bits is.
+    pub(super) fn longest_run(&self) -> usize {
+        let (mut longest, mut from) = (0, 0);
+        while let Some((first, length)) = self.next_run(from) {
+            longest = longest.max(length);
+            from = first + length;
+        }
+        longest
+    }
+
+    /// How long the run of set bits is that one lies in which is set.
+    pub(super) fn run_around(&self, bit: usize) -> usize {
+        let end = self.find(bit, false).unwrap_or(SLOTS);
+        let (mut word, mut mask) = (bit / 64, !(u64::MAX << (bit % 64)));
+        let first = loop {
+            let clear = !self.0[word % WORDS].get() & mask;
+            if clear != 0 {
+                break word * 64 + 64 - clear.leading_zeros() as usize;
+            }
+            if word == 0 {
+                break 0;
+            }
+            (word, mask) = (word - 1, u64::MAX);
+        };
+        end - first
+    }
+
     /// The first run of set bits that begins at `from` or later (or that `from` lies in): its start and length.
     pub(super) fn next_run(&self, from: usize) -> Option<(usize, usize)> {
         let first = self.find(from, true)?;
@@ -153,5 +180,21 @@ mod tests {
         assert_eq!(map.lowest_run(41, 1), None);
         assert_eq!(map.lowest_run(37, 64), None);
         assert_eq!(map.next_run(500), Some((511, 1)));
+    }
+
+    #[test]
+    fn the_length_of_a_run_is_told_from_any_of_its_bits_and_the_longest_of_all() {
+        for (first, count) in [(0, 1), (0, 64), (3, 61), (63, 2), (64, 64), (60, 200), (1, SLOTS - 2), (SLOTS - 1, 1)] {
+            let map = Bitmap::new();
+            map.set_range(first, count);
+            for bit in first..first + count {
+                assert_eq!(map.run_around(bit), count, "{first} {count} {bit}");
+            }
+            assert_eq!(map.longest_run(), count);
+            map.set_range(0, first.saturating_sub(1));
+            assert_eq!(map.run_around(first), count);
+            assert_eq!(map.longest_run(), count.max(first.saturating_sub(1)));
+        }
+        assert_eq!(Bitmap::new().longest_run(), 0);
     }
 }
