@@ -78,8 +78,8 @@ pub(crate) fn leave_out_of_dumps() {
 pub(crate) enum Part {
     /// They are that node's, or spread over all nodes where the index is the one behind the last node's.
     Node(NodeIndex),
-    /// Nothing: they lie where they are first touched.
-    Unbound,
+    /// Nothing: they lie where they are first touched. They are of the pool of that index all the same.
+    FirstTouch(NodeIndex),
 }
 
 impl Part {
@@ -87,7 +87,7 @@ impl Part {
     fn number(self) -> usize {
         match self {
             Part::Node(node) => node.get(),
-            Part::Unbound => INDICES,
+            Part::FirstTouch(node) => INDICES + node.get(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Part {
     }
 }
 
-const PARTS: usize = INDICES + 1;
+const PARTS: usize = 2 * INDICES;
 const _: () = assert!(PARTS <= 1 << (u16::BITS - KIND_BITS));
 
 /// Where a part's ranges lie. Each part has addresses of its own, far from those that the kernel chooses by itself, so that
@@ -172,7 +172,13 @@ pub(crate) fn kind(address: usize) -> Kind {
 pub(crate) fn node_of(address: usize) -> Option<NodeIndex> {
     let word = MAP.get(address / GRANULE)?.load(Ordering::Relaxed);
     let number = usize::from(word >> KIND_BITS);
-    (word != NOTHING && number != Part::Unbound.number()).then(|| NodeIndex::new(number))
+    (word != NOTHING && number < INDICES).then(|| NodeIndex::new(number))
+}
+
+/// The pool that an address is counted in, or was, bound or not.
+pub(crate) fn pool_of(address: usize) -> Option<NodeIndex> {
+    let word = word_of(address);
+    (word != NOTHING).then(|| NodeIndex::new(usize::from(word >> KIND_BITS) % INDICES))
 }
 
 /// The start of the granule that an address lies in.
@@ -404,9 +410,13 @@ fn area_of(part: Part) -> (usize, usize) {
     // Where this copy of the allocator lies decides where exactly: a process may have many.
     let spread = (&raw const MAP).addr() / 4096 * 127 % (top / LEFT_TO_OTHERS).max(1);
     let first = top - top / LEFT_TO_OTHERS - spread;
-    let each = top / OF_ALL_AREAS / (nodes + 2);
-    // The unbound part is the last.
-    let place = part.number().min(nodes + 1);
+    // The spread memory has one too.
+    let pools = nodes + 1;
+    let each = top / OF_ALL_AREAS / (2 * pools);
+    let place = match part {
+        Part::Node(node) => node.get(),
+        Part::FirstTouch(node) => pools + node.get(),
+    };
     (first.saturating_sub(place * each), each)
 }
 
@@ -518,7 +528,7 @@ mod tests {
 
     use super::*;
 
-    const PART: Part = Part::Unbound;
+    const PART: Part = Part::FirstTouch(NodeIndex::FIRST);
 
     fn kinds(range: &Range) -> Vec<Kind> {
         (0..range.granules()).map(|index| kind((range.first() + index) * GRANULE)).collect()

@@ -51,7 +51,6 @@ use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering, Seen, Tally};
 use crate::topology::NodeIndex;
 use enter::HeldPool;
 use inbox::Inbox;
-use large::AtHand;
 use lookout::Lookout;
 use outbox::Outbox;
 
@@ -95,8 +94,6 @@ pub(crate) struct Arena {
     id: Cell<Option<ArenaId>>,
     /// By class, a bit: a slab of the class was used up once.
     filled: ByClass<Cell<bool>>,
-    /// Large blocks that were freed lately, for the next request of their size.
-    at_hand: AtHand,
     /// Runs that were handed out again from there, ever, and their bytes.
     reused_runs: Tally,
     reused_bytes: Tally,
@@ -170,7 +167,6 @@ impl Arena {
             seen_at: Cell::new(None),
             id: Cell::new(None),
             filled: ByClass::new([const { Cell::new(false) }; CLASSES]),
-            at_hand: AtHand::new(),
             reused_runs: Tally::new(),
             reused_bytes: Tally::new(),
             lookout: Lookout::new(),
@@ -311,7 +307,6 @@ pub(crate) fn thread_number() -> u32 {
 /// In the child of a `fork`: the thread has another number, and no other is in the middle of anything.
 pub(crate) fn after_fork_in_child() {
     READERS.store(0, Ordering::SeqCst);
-    large::after_fork_in_child();
     if is_attached() {
         tls::get().thread.set(0);
     }

@@ -166,22 +166,22 @@ pub(crate) fn allocate_on(node: NodeIndex, size: usize, align: usize, want_zero:
 pub(crate) fn node_of(block: NonNull<u8>) -> Option<NodeIndex> {
     let node = match place::look(block).ok()? {
         Place::Slab(slab) => slab.node(),
-        Place::Run(segment, _) => segment.node(),
-        Place::Mapping(mapping) => node_of_mapping(mapping)?,
+        Place::Run(segment, _) => node_of_part(segment.binding_part())?,
+        Place::Mapping(mapping) => node_of_part(mapping.part())?,
         Place::Watched(watched) => match watched.mapping() {
-            Some(mapping) => node_of_mapping(mapping)?,
+            Some(mapping) => node_of_part(mapping.part())?,
             None => watched.segment_node(),
         },
     };
     (node != node::spread()).then_some(node)
 }
 
-fn node_of_mapping(mapping: Mapping) -> Option<NodeIndex> {
-    match mapping.part() {
+fn node_of_part(part: Part) -> Option<NodeIndex> {
+    match part {
         Part::Node(node) => Some(node),
         // One node holds all there is.
-        Part::Unbound if topology::machine().count() == 1 => Some(NodeIndex::FIRST),
-        Part::Unbound => None,
+        Part::FirstTouch(_) if topology::machine().count() == 1 => Some(NodeIndex::FIRST),
+        Part::FirstTouch(_) => None,
     }
 }
 
@@ -387,6 +387,9 @@ pub(crate) unsafe fn reallocate<C: Claim>(
             if stays_large && arena::large::resize_run(segment, block, slots, new_size) {
                 return block.as_ptr();
             }
+            if stays_large && let Some(moved) = arena::large::move_block(block, slots * SLOT, new_size, align) {
+                return moved.as_ptr();
+            }
             slots * SLOT
         }
         Place::Mapping(mapping) => {
@@ -400,10 +403,8 @@ pub(crate) unsafe fn reallocate<C: Claim>(
                 // What grows there from an emergency is to be watched from now on.
                 && !crate::debug::is_on()
                 && align < GRANULE
-                && let Some(moved) = arena::large::move_mapping(&mapping, new_size, align)
+                && let Some(moved) = arena::large::move_block(block, old, new_size, align)
             {
-                // SAFETY: the contents have moved; the old block is not used any more.
-                unsafe { free(block.as_ptr(), claim) };
                 return moved.as_ptr();
             }
             old

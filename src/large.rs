@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 use crate::address_map::{self, GRANULE, Part, Range};
 use crate::arith::{align_up, sum};
 use crate::hardened;
-use crate::os::{self, Moved};
+use crate::os;
 use crate::segment::{HEADER_WORD, OWNERS, OwnerWord, SegmentPtr, SlotIndex};
 use crate::topology::NodeIndex;
 
@@ -20,8 +20,7 @@ use crate::topology::NodeIndex;
 const HEADER: usize = HEADER_WORD * size_of::<usize>();
 const _: () = assert!(HEADER + size_of::<MappingHeader>() <= 4096);
 
-/// A mapping's header. Written by whoever holds the mapping: its user's thread inside `realloc` or `free`, or, while it
-/// is kept for reuse, the holder of the node's lock.
+/// A mapping's header. Written by whoever holds the mapping: its user's thread inside `realloc` or `free`.
 struct MappingHeader {
     /// Bytes that are mapped from the header's page on.
     mapped: Cell<usize>,
@@ -33,8 +32,6 @@ struct MappingHeader {
     node: Cell<Option<NodeIndex>>,
     /// What binds its pages.
     part: Cell<Part>,
-    kept_at: Cell<u64>,
-    next_kept: Cell<Option<Mapping>>,
 }
 
 /// Bytes behind the block that nobody may touch.
@@ -78,8 +75,6 @@ impl Mapping {
                 length: Cell::new(length),
                 node: Cell::new(node),
                 part: Cell::new(part),
-                kept_at: Cell::new(0),
-                next_kept: Cell::new(None),
             });
         }
         block.as_ptr().expose_provenance();
@@ -160,27 +155,6 @@ impl Mapping {
         unsafe { SegmentPtr::of(address) }.set_owner(SlotIndex::of(address), owner);
     }
 
-    /// Hands a kept mapping out again.
-    pub(crate) fn use_again(&self) {
-        self.set_owner(OwnerWord::MAPPING);
-    }
-
-    pub(crate) fn kept_at(&self) -> u64 {
-        self.header().kept_at.get()
-    }
-
-    pub(crate) fn set_kept_at(&self, time: u64) {
-        self.header().kept_at.set(time);
-    }
-
-    pub(crate) fn next_kept(&self) -> Option<Mapping> {
-        self.header().next_kept.get()
-    }
-
-    pub(crate) fn set_next_kept(&self, next: Option<Mapping>) {
-        self.header().next_kept.set(next);
-    }
-
     /// Bytes from the header's page to the end of a block of `length` bytes, and of what stands behind it.
     fn bytes_for(&self, length: usize) -> Option<usize> {
         sum([self.block().addr().get() - self.start().addr().get(), length, guard()])
@@ -222,18 +196,6 @@ impl Mapping {
         if unsafe { os::purge(self.block().add(length), old - length) } {
             header.length.set(length);
         }
-    }
-
-    /// Moves the contents of another mapping's first `size` bytes here without copying, where the kernel can.
-    pub(crate) fn move_from(&self, other: &Mapping, size: usize) -> Moved {
-        let page_aligned = |mapping: &Mapping| mapping.block().as_ptr().addr().is_multiple_of(os::page_size());
-        let Some(size) = align_up(size, os::page_size()) else { return Moved::No };
-        if !page_aligned(self) || !page_aligned(other) {
-            return Moved::No;
-        }
-        debug_assert!(size <= self.length() && size <= other.length());
-        // SAFETY: both ranges are whole pages of mappings which the caller holds.
-        unsafe { os::move_pages(other.block(), size, self.block()) }
     }
 
     /// All its pages, from the header's on.

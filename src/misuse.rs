@@ -182,7 +182,7 @@ pub(crate) fn about(line: Line, address: usize) -> Line {
             let line = line.text("; mapping of ").size(mapping.length());
             // Where its pages are touched first decides, if nothing binds them.
             match (mapping.part(), mapping.node()) {
-                (address_map::Part::Unbound, _) | (_, None) => line,
+                (address_map::Part::FirstTouch(_), _) | (_, None) => line,
                 (_, Some(node)) => name_node(line, node),
             }
         }

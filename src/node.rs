@@ -1,8 +1,9 @@
 //! Node pools: all that the process holds on one node. Segments and their slots; memory that waits to go back to the
-//! kernel; large mappings kept for reuse. One lock a pool guards it all.
+//! kernel; large mappings. One lock a pool guards it all.
 //!
 //! Beside the pools of the nodes there is one for [`Policy::Interleave`], whose memory is spread over all of them.
 
+mod at_hand;
 mod patrol;
 mod purge;
 mod rooms;
@@ -18,24 +19,32 @@ use crossbeam_utils::CachePadded;
 use crate::address_map::{Part, Range};
 use crate::arena::idle::Shelf;
 use crate::config::{self, Large, Policy};
-use crate::large::Mapping;
 use crate::os::{self, Binding, NodeMask};
-use crate::segment::SegmentPtr;
+use crate::segment::list::{ALL, DIRTY, SegmentList};
+use crate::segment::{SegmentPtr, Use};
 use crate::sync::lock::{Guard, Lock};
 use crate::sync::{AtomicU32, Ordering};
 use crate::timer::Timer;
 use crate::topology::{self, INDICES, NodeIndex};
 use rooms::Rooms;
 
-pub(crate) use purge::{KEPT_MOST, goes_at_once, set_least_that_goes_at_once, set_most_that_waits};
-pub(crate) use slots::Slots;
+pub(crate) use purge::{goes_at_once, set_least_that_goes_at_once, set_most_that_waits};
+pub(crate) use slots::{Run, Slots};
 
 /// A node's pool. On a page of its own, which lies on the node: see [`place_pools`].
 #[repr(C, align(4096))]
 pub(crate) struct Pool {
     lock: Lock,
     inner: UnsafeCell<Inner>,
+    /// Runs that count as in use, and that anybody may take.
+    at_hand: [at_hand::Place; AT_HAND],
 }
+const _: () = assert!(size_of::<Pool>() == 4096 || cfg!(not(target_pointer_width = "64")));
+
+/// Places for freed runs at hand. With [`MOST_AT_HAND`] it bounds what is in none of the pool's counts of free memory.
+const AT_HAND: usize = 8;
+/// Slots of a run that may be there.
+const MOST_AT_HAND: usize = (2 << 20) / crate::segment::SLOT;
 
 // SAFETY: `inner` is touched only by who holds `lock`, through `Locked`.
 unsafe impl Sync for Pool {}
@@ -45,10 +54,11 @@ struct Inner {
     started: Cell<bool>,
     /// How often it was given up: segments of an earlier time are not its own any more.
     generation: Cell<u32>,
-    /// All segments, newest first.
-    segments: Cell<Option<SegmentPtr>>,
-    /// Those with a free slot, by the longest hole that they may have.
-    rooms: Rooms,
+    segments: SegmentList<ALL>,
+    /// Those with a free slot, by what they are for and the longest hole that they may have.
+    rooms: [Rooms; Use::COUNT],
+    /// Those with free slots that hold old data.
+    dirty: SegmentList<DIRTY>,
     /// Slots of all segments that are mapped, headers included.
     mapped_slots: Cell<usize>,
     /// Slots held by slabs and runs.
@@ -57,12 +67,11 @@ struct Inner {
     dirty_slots: Cell<usize>,
     /// When dirty slots age.
     ageing: Timer,
+    /// The longest run that was freed since.
+    longest_freed: Cell<usize>,
     leaving: purge::Leaving,
     /// Mappings in use: how many bytes.
     mapped: Cell<usize>,
-    /// Mappings kept for reuse, newest first, and their bytes.
-    kept: Cell<Option<Mapping>>,
-    kept_bytes: Cell<usize>,
     patrol: patrol::Patrol,
     credit: strict::Credit,
     shelf: Shelf,
@@ -76,12 +85,10 @@ impl Inner {
     /// Begins anew, without anything.
     fn abandon(&self) {
         self.generation.set(self.generation.get() + 1);
-        self.segments.set(None);
-        self.rooms.abandon();
-        [&self.mapped_slots, &self.used_slots, &self.dirty_slots, &self.kept_bytes]
-            .iter()
-            .for_each(|count| count.set(0));
-        self.kept.set(None);
+        self.segments.abandon();
+        self.rooms.iter().for_each(Rooms::abandon);
+        self.dirty.abandon();
+        [&self.mapped_slots, &self.used_slots, &self.dirty_slots].iter().for_each(|count| count.set(0));
         self.shelf.abandon();
         self.leaving.abandon();
     }
@@ -273,11 +280,11 @@ pub(crate) fn part_of(home: NodeIndex) -> Part {
 /// What binds a large mapping of that home.
 pub(crate) fn part_for_large(home: NodeIndex) -> Part {
     if topology::machine().count() == 1 {
-        return Part::Unbound;
+        return Part::FirstTouch(home);
     }
     let config = config::current();
     match (config.large, config.policy) {
-        (Some(Large::FirstTouch), _) | (None, Policy::Local) => Part::Unbound,
+        (Some(Large::FirstTouch), _) | (None, Policy::Local) => Part::FirstTouch(home),
         (Some(Large::Interleave), _) => Part::Node(spread()),
         (Some(Large::Local), _) | (None, _) => part_of(home),
     }
@@ -294,10 +301,10 @@ pub(crate) fn settle(part: Part, start: NonNull<u8>, size: usize) -> bool {
     let wanted = match part {
         Part::Node(node) if node == spread() => return false,
         Part::Node(node) => machine.id(node),
-        Part::Unbound => machine.id(here()),
+        Part::FirstTouch(_) => machine.id(here()),
     };
     // A policy of the thread's own (numactl) decides otherwise where what is not bound lies.
-    patrol::settle(start, size, wanted, || part != Part::Unbound || os::places_by_first_touch())
+    patrol::settle(start, size, wanted, || matches!(part, Part::Node(_)) || os::places_by_first_touch())
 }
 
 /// Binds memory that was just mapped as its part says.
@@ -337,16 +344,16 @@ impl Pool {
             inner: UnsafeCell::new(Inner {
                 started: Cell::new(false),
                 generation: Cell::new(0),
-                segments: Cell::new(None),
-                rooms: Rooms::new(),
+                segments: SegmentList::new(),
+                rooms: [const { Rooms::new() }; Use::COUNT],
+                dirty: SegmentList::new(),
                 mapped_slots: Cell::new(0),
                 used_slots: Cell::new(0),
                 dirty_slots: Cell::new(0),
                 ageing: Timer::new(),
+                longest_freed: Cell::new(0),
                 leaving: purge::Leaving::new(),
                 mapped: Cell::new(0),
-                kept: Cell::new(None),
-                kept_bytes: Cell::new(0),
                 patrol: patrol::Patrol::new(),
                 credit: strict::Credit::new(),
                 shelf: Shelf::new(),
@@ -360,6 +367,7 @@ impl Pool {
                     spilled: Cell::new(0),
                 },
             }),
+            at_hand: [const { at_hand::Place::new() }; AT_HAND],
         }
     }
 
@@ -409,6 +417,9 @@ impl Pool {
         if self.lock.is_abandoned() {
             // SAFETY: no other thread is there, and the fields are cells.
             unsafe { &*self.inner.get() }.abandon();
+            self.at_hand.iter().for_each(|place| {
+                let _ = place.put(0);
+            });
         } else if let Some(pool) = self.try_lock() {
             pool.take_back_what_leaves();
         }
@@ -480,7 +491,7 @@ impl Locked {
             used: self.used(),
             mapped: inner.mapped.get(),
             peak: inner.counts.peak.get(),
-            dirty: (inner.dirty_slots.get() + inner.leaving.slots()) * crate::segment::SLOT + inner.kept_bytes.get(),
+            dirty: (inner.dirty_slots.get() + inner.leaving.slots()) * crate::segment::SLOT,
             purged: inner.counts.purged.get(),
             large_blocks: inner.counts.large_blocks.get(),
             large_bytes: inner.counts.large_bytes.get(),
@@ -505,7 +516,7 @@ impl Locked {
 
     /// All segments.
     pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentPtr> {
-        core::iter::successors(self.inner().segments.get(), |segment| segment.header().next.get())
+        self.inner().segments.iter()
     }
 
     /// For audits: slots held by slabs and runs, and free slots that hold old data.
@@ -541,15 +552,14 @@ impl Locked {
     /// Bytes in use, and free ones that have not gone back to the kernel.
     fn held(&self) -> usize {
         let inner = self.inner();
-        self.used()
-            .saturating_add((inner.dirty_slots.get() + inner.leaving.slots()) * crate::segment::SLOT)
-            .saturating_add(inner.kept_bytes.get())
+        self.used().saturating_add((inner.dirty_slots.get() + inner.leaving.slots()) * crate::segment::SLOT)
     }
 
     /// Whether so many more bytes in use stay within the pool's limit. Whoever takes them has
     /// [`heed_limit`](Self::heed_limit) see to the rest.
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        bytes <= config::current().pool_limit.saturating_sub(self.used())
+    fn has_room_for(&self, bytes: usize) -> bool {
+        let fits = || bytes <= config::current().pool_limit.saturating_sub(self.used());
+        fits() || self.take_back_at_hand() && fits()
     }
 }
 

@@ -14,12 +14,13 @@
 //! taken; where something else lies in its way it stays as long as it is.
 
 mod bitmap;
+pub(crate) mod list;
 mod owner;
 
 use core::cell::Cell;
 use core::ptr::NonNull;
 
-use crate::address_map::{GRANULE, granule_start};
+use crate::address_map::{GRANULE, Part, granule_start};
 use crate::arith::align_up;
 use crate::hardened;
 use crate::os;
@@ -170,9 +171,36 @@ impl SlotIndex {
 #[repr(transparent)]
 pub(crate) struct SegmentPtr(NonNull<u8>);
 
+/// What a segment's slots are for, and what becomes of its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Use {
+    /// Slabs, and runs to 2 MiB: bound to the node, in pages of the usual size.
+    Small,
+    /// Longer runs that are bound to the node.
+    Bound,
+    /// Longer runs that lie where they are first touched.
+    FirstTouch,
+}
+
+impl Use {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 3;
+
+    /// What binds the pages of such segments of that node's pool.
+    pub(crate) fn part(self, node: NodeIndex) -> Part {
+        match self {
+            Use::Small | Use::Bound => Part::Node(node),
+            Use::FirstTouch => Part::FirstTouch(node),
+        }
+    }
+}
+
 /// The segment's own header; guarded by its node's lock.
 pub(crate) struct SegmentHeader {
     node: Cell<NodeIndex>,
+    /// Constant.
+    used_for: Cell<Use>,
     /// Its pool's generation: constant.
     generation: Cell<u32>,
     /// Slots nobody holds.
@@ -188,12 +216,9 @@ pub(crate) struct SegmentHeader {
     usable: Cell<u32>,
     /// No run of more slots than this is free.
     longest_at_most: Cell<u32>,
-    /// The next of all the node's segments.
-    pub(crate) next: Cell<Option<SegmentPtr>>,
-    /// The list of the node's segments with free slots that it is on, if not 0, and its neighbours there.
+    places: list::Places,
+    /// The list of the node's segments with free slots that it is on, if not 0.
     room: Cell<usize>,
-    next_with_room: Cell<Option<SegmentPtr>>,
-    previous_with_room: Cell<Option<SegmentPtr>>,
 }
 
 impl SegmentPtr {
@@ -284,7 +309,7 @@ impl SegmentPtr {
     }
 
     #[inline]
-    pub(crate) fn header(&self) -> &SegmentHeader {
+    fn header(&self) -> &SegmentHeader {
         // SAFETY: mapped, and zero bytes are valid for every field.
         unsafe { self.part::<SegmentHeader>(OWN).as_ref() }
     }
@@ -297,17 +322,6 @@ impl SegmentPtr {
     /// The list of segments with free slots that it is on, or 0; for `node::rooms`.
     pub(crate) fn room(&self) -> &Cell<usize> {
         &self.header().room
-    }
-
-    /// The next there, and the one before.
-    pub(crate) fn neighbours(&self) -> (&Cell<Option<SegmentPtr>>, &Cell<Option<SegmentPtr>>) {
-        (&self.header().next_with_room, &self.header().previous_with_room)
-    }
-
-    /// Where the next of all the node's segments stands.
-    pub(crate) fn next_segment(&self) -> &'static Cell<Option<SegmentPtr>> {
-        // SAFETY: mapped for as long as the segment is on the node's list, whose lock the caller holds.
-        unsafe { &self.part::<SegmentHeader>(OWN).as_ref().next }
     }
 
     /// How many of the free slots hold old data.
@@ -329,10 +343,22 @@ impl SegmentPtr {
         self.header().node.get()
     }
 
+    /// What its slots are for.
+    #[inline]
+    pub(crate) fn used_for(self) -> Use {
+        self.header().used_for.get()
+    }
+
+    /// What binds its pages.
+    pub(crate) fn binding_part(self) -> Part {
+        self.used_for().part(self.node())
+    }
+
     /// Makes a granule a segment of the node's pool in its generation, all slots free and clean, of which the first `mapped` are
     /// mapped and zero.
-    pub(crate) fn begin(self, node: NodeIndex, generation: u32, mapped: usize) {
+    pub(crate) fn begin(self, used_for: Use, node: NodeIndex, generation: u32, mapped: usize) {
         let header = self.header();
+        header.used_for.set(used_for);
         header.node.set(node);
         header.generation.set(generation);
         header.free.set_range(FIRST_SLOT, SLOTS - FIRST_SLOT);
@@ -464,20 +490,17 @@ impl SegmentPtr {
         used_before
     }
 
-    /// Gives slots back, dirty.
-    pub(crate) fn give_slots(self, first: SlotIndex, count: usize) {
+    /// Gives slots back, which read as zero if they are clean.
+    pub(crate) fn give_slots(self, first: SlotIndex, count: usize, clean: bool) {
         let header = self.header();
         debug_assert!(!header.free.any_set(first.get(), count), "a slot was given back twice");
         header.free.set_range(first.get(), count);
-        header.dirty.set_range(first.get(), count);
+        if !clean {
+            header.dirty.set_range(first.get(), count);
+        }
         header.free_count.set(header.free_count.get() + count as u32);
         let joined = header.free.run_around(first.get()) as u32;
         header.longest_at_most.set(header.longest_at_most.get().max(joined));
-    }
-
-    /// Counts free slots that were just given back as reading as zero from now on.
-    pub(crate) fn mark_clean(self, first: SlotIndex, count: usize) {
-        self.header().dirty.clear_range(first.get(), count);
     }
 
     /// Counts free slots as holding old data from now on.

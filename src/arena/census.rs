@@ -7,8 +7,8 @@
 
 use super::Arena;
 use super::enter::HeldPool;
-use crate::address_map;
-use crate::node::{self, part_of};
+use crate::address_map::{self, Part};
+use crate::node;
 use crate::segment::{Owner, SLOT, SegmentPtr, SlotIndex};
 use crate::size_class::ClassId;
 use crate::slab::Slab;
@@ -17,10 +17,13 @@ use crate::topology::NodeIndex;
 
 /// Bytes of the node's runs, and of the blocks that are out of its slabs.
 pub(crate) fn bytes_out(node: NodeIndex) -> usize {
-    let (mut bytes, mut from) = (0, 0);
-    while let Some((number, address)) = address_map::used_granule(part_of(node), from) {
-        from = number + 1;
-        bytes += while_held(address, bytes_out_of).unwrap_or(0);
+    let mut bytes = 0;
+    for part in [Part::Node(node), Part::FirstTouch(node)] {
+        let mut from = 0;
+        while let Some((number, address)) = address_map::used_granule(part, from) {
+            from = number + 1;
+            bytes += while_held(address, bytes_out_of).unwrap_or(0);
+        }
     }
     bytes
 }
@@ -31,10 +34,10 @@ fn while_held<R>(address: usize, work: impl FnOnce(SegmentPtr) -> R) -> Option<R
     if !address_map::is_segment(address) {
         return None;
     }
-    let node = address_map::node_of(address).filter(|_| !node::any_is_mine())?;
+    let node = address_map::pool_of(address).filter(|_| !node::any_is_mine())?;
     let pool = HeldPool::from(|| node::pool(node).lock_started())?;
     // Before, it may have gone, and another node's come.
-    if !address_map::is_segment(address) || address_map::node_of(address) != Some(node) {
+    if !address_map::is_segment(address) || address_map::pool_of(address) != Some(node) {
         return None;
     }
     // SAFETY: the map says so, and it stays while the pool is held.
@@ -67,8 +70,8 @@ impl Arena {
         while_held(slab.address(), count).unwrap_or(0)
     }
 
-    /// Bytes of freed blocks that wait elsewhere: on their way to other arenas and to this one, and a mapping at hand.
+    /// Bytes of freed blocks that wait elsewhere: on their way to other arenas and to this one.
     pub(crate) fn bytes_waiting(&self) -> usize {
-        self.outbox.bytes_at_a_glance() + self.inbox_bytes.load(Ordering::Relaxed) + self.at_hand.mapping_bytes()
+        self.outbox.bytes_at_a_glance() + self.inbox_bytes.load(Ordering::Relaxed)
     }
 }

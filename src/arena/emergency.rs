@@ -8,6 +8,7 @@ use crate::block::Block;
 use crate::large::Mapping;
 use crate::segment::{OwnerWord, SegmentPtr, SlotIndex};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
+use crate::topology::NodeIndex;
 
 /// Blocks that could not be freed at once because the freeing thread held the lock that it takes. Taken whole by one
 /// swap, so there is no ABA; linked by their first words.
@@ -24,7 +25,8 @@ pub(crate) fn served() -> u64 {
 /// A block of its own mapping; zeroed. Null where the kernel refuses.
 pub(crate) fn allocate(size: usize, align: usize) -> *mut u8 {
     SERVED.fetch_add(1, Ordering::Relaxed);
-    Mapping::map(size, align, Part::Unbound, None).map_or(ptr::null_mut(), |mapping| mapping.block().as_ptr())
+    Mapping::map(size, align, Part::FirstTouch(NodeIndex::FIRST), None)
+        .map_or(ptr::null_mut(), |mapping| mapping.block().as_ptr())
 }
 
 /// Keeps a block until a lock can be taken. Its owner word, if it has one, says `Free` already; `owner` is what it said

@@ -316,7 +316,6 @@ fn follow_thread(arena: &'static Arena) -> &'static Arena {
 /// Gives an arena up: what it has gathered for others goes home, and it waits for another thread.
 fn retire(arena: &'static Arena) {
     arena.outbox.flush();
-    arena.give_back_kept(None);
     let pool: &'static Pool = node::pool(arena.node.get());
     idle::put(&pool.lock(), arena);
 }

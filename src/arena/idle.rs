@@ -5,7 +5,7 @@ use core::cell::Cell;
 use super::Arena;
 use crate::config;
 use crate::node::Locked;
-use crate::segment::{OwnerWord, SLOT};
+use crate::segment::{OwnerWord, SLOT, Use};
 
 /// A node's idle arenas, and the slot that new ones are carved from. A part of the node's pool.
 pub(crate) struct Shelf {
@@ -58,7 +58,7 @@ pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
         return Some(arena);
     }
     if shelf.left.get() == 0 {
-        let slots = pool.take_slots(1, 1)?;
+        let slots = pool.take_slots(Use::Small, 1, 1)?;
         // Whoever frees an address in there is told that no block begins at it.
         slots.segment.set_owner(slots.first, OwnerWord::RUN_INTERIOR);
         if slots.used_before > 0 {

@@ -1,6 +1,5 @@
-//! Blocks that are not in slabs: runs of slots (to 2 MiB, aligned to at most 1 MiB), and mappings of their own.
+//! Blocks that are not in slabs: runs of slots (to 28 MiB, aligned to at most 1 MiB), and mappings of their own.
 
-use core::cell::Cell;
 use core::ptr::NonNull;
 
 use super::enter::{self, Held, HeldPool};
@@ -10,232 +9,68 @@ use crate::arith::align_up;
 use crate::config::{self, Config, Zero};
 use crate::hardened;
 use crate::large::Mapping;
-use crate::node::{self, Locked, Slots};
+use crate::node::{self, Locked, Run, Slots};
 use crate::os::{self, Moved};
-use crate::segment::{OwnerWord, SLOT, SegmentPtr, SlotIndex};
-use crate::sync::{AtomicU32, Backoff, Ordering, Seen};
-use crate::topology::NodeIndex;
+use crate::place::{self, Place};
+use crate::segment::{OwnerWord, SLOT, SLOTS, SegmentPtr, SlotIndex, Use};
+use crate::sync::Backoff;
 
-/// The largest run, and the farthest alignment of one, in bytes: hardened, what always fits between two guards.
-const MAX_RUN: usize = if hardened::ON { (hardened::GUARD_EVERY - 1) * SLOT } else { 2 << 20 };
+/// The largest run among slabs, and the farthest alignment of any, in bytes: hardened, what always fits between two guards.
+const MAX_SMALL_RUN: usize = if hardened::ON { (hardened::GUARD_EVERY - 1) * SLOT } else { 2 << 20 };
 const MAX_RUN_ALIGN: usize = if hardened::ON { SLOT } else { 1 << 20 };
+/// The largest run, in bytes, in segments for such: seven eighths of one.
+const MAX_RUN: usize = if hardened::ON { MAX_SMALL_RUN } else { SLOTS / 8 * 7 * SLOT };
+
+/// A block of so many bytes and more is moved by its pages where it outgrows its place: what is shorter is copied faster than
+/// the kernel is asked, and each move can cost the kernel two mappings.
+const MOVED_BY_PAGES: usize = 4 << 20;
 
 /// How often a request waits, at most, for what another thread gives back: that may stand still.
 const MOST_WAITS: u32 = 1000;
 
-/// Runs that a thread has freed and keeps at hand, and how many slots they may have together.
-const KEPT_RUNS: usize = 4;
-const KEPT_SLOTS: usize = MAX_RUN / SLOT;
-
-/// A run that was freed: its first owner word says `FREE`, those of its interior are as they were.
-#[derive(Clone, Copy)]
-struct KeptRun {
-    segment: SegmentPtr,
-    first: SlotIndex,
-    slots: u16,
-}
-
-/// A few runs that were freed lately: whoever frees and allocates large blocks in turn needs no lock for it. They count
-/// as in use, and go back to the node's pool when the arena is looked after or given up.
-pub(super) struct AtHand {
-    places: [Cell<Option<KeptRun>>; KEPT_RUNS],
-    /// Slots of all of them.
-    slots: Cell<usize>,
-    /// The place whose run goes next when one has to.
-    next: Cell<usize>,
-    /// A mapping that was freed lately: its owner word says `FREE`.
-    mapping: Cell<Option<Mapping>>,
-    /// Its bytes, or 0.
-    mapping_bytes: Seen<usize>,
-    /// Whether this arena is one of the few that may keep a mapping.
-    may_keep_mapping: Cell<bool>,
-}
-
-/// The largest mapping that an arena keeps, in bytes, and how many arenas may keep one: an idle process holds on to no
-/// more than their product for it.
-const KEPT_MAPPING: usize = 4 << 20;
-const KEEPERS: u32 = 4;
-
-/// How many arenas may keep a mapping now.
-static KEEPING: AtomicU32 = AtomicU32::new(0);
-
-/// In the child of a `fork`: the other arenas keep nothing any more.
-pub(super) fn after_fork_in_child() {
-    KEEPING.store(u32::from(tls::get().at_hand.may_keep_mapping.get()), Ordering::Relaxed);
-}
-
-impl AtHand {
-    pub(super) const fn new() -> Self {
-        AtHand {
-            places: [const { Cell::new(None) }; KEPT_RUNS],
-            slots: Cell::new(0),
-            next: Cell::new(0),
-            mapping: Cell::new(None),
-            mapping_bytes: Seen::new(0),
-            may_keep_mapping: Cell::new(false),
-        }
-    }
-
-    /// Takes a run of just so many slots that begins at a multiple of `align` slots.
-    #[inline]
-    fn take(&self, slots: usize, align: usize) -> Option<KeptRun> {
-        let fits = |run: &KeptRun| usize::from(run.slots) == slots && run.first.get().is_multiple_of(align);
-        let run = self.places.iter().find(|place| place.get().as_ref().is_some_and(fits))?.take();
-        self.slots.set(self.slots.get() - slots);
-        run
-    }
-
-    /// Keeps a run; gives those that have to go for it to `give_back`.
-    #[inline]
-    fn keep(&self, run: KeptRun, mut give_back: impl FnMut(KeptRun)) {
-        self.slots.set(self.slots.get() + usize::from(run.slots));
-        let mut run = Some(run);
-        if let Some(empty) = self.places.iter().find(|place| place.get().is_none()) {
-            empty.set(run.take());
-        }
-        while self.slots.get() > KEPT_SLOTS || run.is_some() {
-            let oldest = self.next.get() % KEPT_RUNS;
-            self.next.set(oldest + 1);
-            let place = &self.places[oldest];
-            if let Some(old) = place.replace(run.take()) {
-                self.slots.set(self.slots.get() - usize::from(old.slots));
-                give_back(old);
-            }
-        }
-    }
-
-    /// Takes the mapping that is kept, if it is of that part and can serve so many bytes without wasting more than a
-    /// quarter.
-    #[inline]
-    fn take_mapping(&self, length: usize, align: usize, part: Part) -> Option<Mapping> {
-        let fits = |mapping: &Mapping| {
-            let kept = mapping.length();
-            kept >= length
-                && kept - length <= length / 4
-                && mapping.part() == part
-                && mapping.block().as_ptr().addr().is_multiple_of(align)
-        };
-        if self.mapping.get().as_ref().is_some_and(fits) { self.put_mapping(None) } else { None }
-    }
-
-    /// Keeps a mapping, if this arena may and keeps none; false where it does not.
-    #[inline]
-    fn keep_mapping(&self, mapping: Mapping) -> bool {
-        if mapping.length() > KEPT_MAPPING || self.mapping.get().is_some() || !self.obtain_keeping() {
-            return false;
-        }
-        self.put_mapping(Some(mapping));
-        true
-    }
-
-    fn obtain_keeping(&self) -> bool {
-        if !self.may_keep_mapping.get() {
-            let add = |keeping: u32| (keeping < KEEPERS).then_some(keeping + 1);
-            let added = KEEPING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-            self.may_keep_mapping.set(added.is_ok());
-        }
-        self.may_keep_mapping.get()
-    }
-
-    /// Takes the mapping that is kept, and leaves it to other arenas to keep one.
-    fn drain_mapping(&self) -> Option<Mapping> {
-        if self.may_keep_mapping.replace(false) {
-            KEEPING.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.put_mapping(None)
-    }
-
-    /// Puts another mapping in the place of what is kept, which is given.
-    #[inline]
-    fn put_mapping(&self, mapping: Option<Mapping>) -> Option<Mapping> {
-        self.mapping_bytes.set(mapping.as_ref().map_or(0, Mapping::length));
-        self.mapping.replace(mapping)
-    }
-
-    /// Bytes of the mapping that is kept, for a thread that may not hold the arena.
-    pub(crate) fn mapping_bytes(&self) -> usize {
-        self.mapping_bytes.get()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.slots.get() == 0 && self.mapping.get().is_none()
-    }
-
-    /// Takes all runs.
-    fn drain(&self, mut give_back: impl FnMut(KeptRun)) {
-        self.slots.set(0);
-        self.places.iter().filter_map(Cell::take).for_each(&mut give_back);
+/// What the slots are for that a run of so many bytes takes.
+fn used_for(size: usize, part: Part) -> Use {
+    match part {
+        _ if size <= MAX_SMALL_RUN => Use::Small,
+        Part::Node(_) => Use::Bound,
+        Part::FirstTouch(_) => Use::FirstTouch,
     }
 }
 
-/// Gives a kept run's slots back to their node's pool.
-fn give_back_run(run: KeptRun, pool: Option<&Locked>) {
-    let slots = usize::from(run.slots);
-    for slot in 1..slots {
-        run.segment.set_owner(run.first.plus(slot), OwnerWord::FREE);
-    }
-    let give = |pool: &Locked| match node::goes_at_once(slots * SLOT) {
-        true => pool.give_slots_and_pages(run.segment, run.first, slots),
-        false => pool.give_slots(run.segment, run.first, slots),
-    };
-    match pool {
-        Some(pool) => give(pool),
-        None => give(&node::pool(run.segment.node()).lock()),
-    }
+/// The longest run in slots for such.
+fn longest_run(used_for: Use) -> usize {
+    if used_for == Use::Small { MAX_SMALL_RUN } else { MAX_RUN }
 }
 
 impl Arena {
-    /// Gives what is kept at hand back to its node: the arena's, whose pool may be held.
-    pub(super) fn give_back_kept(&self, pool: Option<&Locked>) {
-        if let Some(mapping) = self.at_hand.drain_mapping() {
-            let kept = match (pool, mapping.node()) {
-                (Some(pool), _) => pool.keep_mapping(mapping),
-                (None, Some(node)) => node::pool(node).lock().keep_mapping(mapping),
-                (None, None) => false,
-            };
-            if !kept {
-                // SAFETY: its user has freed it, and it is on no list.
-                unsafe { mapping.unmap() };
-            }
-        }
-        self.at_hand.drain(|run| give_back_run(run, pool));
-    }
-
     /// A block of `size` bytes that no slab can serve, aligned to `align`. `None` where there is no memory for it.
     pub(crate) fn allocate_large(&self, size: usize, align: usize, want_zero: bool) -> Option<Handed> {
-        self.allocate_run_or_mapping(size, align, want_zero, false, self.part_for_large())
-    }
-
-    /// Where a mapping is to lie: as the settings say of large blocks, but for a request that names the arena's node.
-    fn part_for_large(&self) -> Part {
-        if self.stays_home.get() { node::part_of(self.node()) } else { node::part_for_large(self.node()) }
+        self.allocate_run_or_mapping(size, align, want_zero, false)
     }
 
     /// The same for a block that has grown so far, and may well grow on: at a place where there is room for that.
     pub(crate) fn allocate_growing(&self, size: usize, align: usize) -> Option<Handed> {
-        self.allocate_run_or_mapping(size, align, false, true, node::part_for_large(self.node()))
+        self.allocate_run_or_mapping(size, align, false, true)
+    }
+
+    /// Where what is no run among slabs is to lie: as the settings say of large blocks, but for a request that names the
+    /// arena's node.
+    fn part_for_large(&self) -> Part {
+        if self.stays_home.get() { node::part_of(self.node()) } else { node::part_for_large(self.node()) }
     }
 
     /// For the debug mode: a mapping, however few bytes are wanted.
     pub(crate) fn allocate_watched_mapping(&self, size: usize, align: usize) -> Option<Handed> {
         free_deferred();
-        let part = self.part_for_large();
         if node::any_is_mine() {
             return None;
         }
         self.look_after();
         self.collect_inbox(None);
-        self.allocate_mapping(size, align, false, part)
+        self.allocate_mapping(size, align, self.part_for_large())
     }
 
-    fn allocate_run_or_mapping(
-        &self,
-        size: usize,
-        align: usize,
-        want_zero: bool,
-        grows: bool,
-        part: Part,
-    ) -> Option<Handed> {
+    fn allocate_run_or_mapping(&self, size: usize, align: usize, want_zero: bool, grows: bool) -> Option<Handed> {
         free_deferred();
         if node::any_is_mine() {
             let block = NonNull::new(emergency::allocate(size, align))?;
@@ -244,42 +79,42 @@ impl Arena {
         // A thread that allocates only large blocks comes to no refill.
         self.look_after();
         self.collect_inbox(None);
-        let want_zero = want_zero || config::current().zero != Zero::Off;
-        if is_run(size, align) {
-            let slots = size.max(1).div_ceil(SLOT);
-            let align = align.div_ceil(SLOT);
-            let at_hand = if grows {
-                // So that the block can grow over what it or its like had before, which is in the cache.
-                self.at_hand.drain(|run| give_back_run(run, None));
-                None
-            } else {
-                self.at_hand.take(slots, align)
-            };
-            if let Some(run) = at_hand {
-                self.count_reused(slots * SLOT);
-                run.segment.set_owner(run.first, OwnerWord::run(slots));
-                let block = run.segment.slot_start(run.first);
-                if want_zero {
-                    clear_pages(block, if config::current().zero == Zero::Off { size } else { slots * SLOT });
-                }
-                return Some(Handed { block, is_zero: want_zero });
-            }
-            let take = |pool: &Locked| {
-                let taken = match grows {
-                    true => pool.take_slots_with_room(slots, align, MAX_RUN / SLOT)?,
-                    false => pool.take_slots(slots, align)?,
-                };
-                pool.count_large(slots * SLOT);
-                Some(taken)
-            };
-            let taken = self.in_pool_or_nearest(take, take)?;
-            return Some(hand_out_run(taken, slots, size, want_zero));
+        let part = self.part_for_large();
+        // What is spread over the nodes is in no node's segments.
+        let is_elsewhere = size > MAX_SMALL_RUN && part == Part::Node(node::spread()) && self.node() != node::spread();
+        if !is_run(size, align) || is_elsewhere {
+            return self.allocate_mapping(size, align, part);
         }
-        self.allocate_mapping(size, align, want_zero, part)
+        let want_zero = want_zero || config::current().zero != Zero::Off;
+        let (slots, align) = (size.max(1).div_ceil(SLOT), align.div_ceil(SLOT));
+        if !grows && let Some(run) = node::pool(self.node()).take_at_hand(self.address(), slots, align) {
+            self.reused_runs.add(1);
+            self.reused_bytes.add((slots * SLOT) as u64);
+            run.segment.set_owner(run.first, OwnerWord::run(slots));
+            if want_zero {
+                clear(run.start(), size, slots * SLOT);
+            }
+            return Some(Handed { block: run.start(), is_zero: want_zero });
+        }
+        let used_for = used_for(size, part);
+        let take = |pool: &Locked| {
+            let taken = match grows {
+                true => {
+                    // So that the block can grow over what it or its like had before, which is in the cache.
+                    pool.take_back_near(self.address());
+                    let room = (2 * slots).max(MAX_SMALL_RUN / SLOT).min(longest_run(used_for) / SLOT);
+                    pool.take_slots_with_room(used_for, slots, align, room)?
+                }
+                false => pool.take_slots(used_for, slots, align)?,
+            };
+            pool.count_large(slots * SLOT);
+            Some(taken)
+        };
+        let taken = self.in_pool_or_nearest(take, take)?;
+        hand_out_run(taken, slots, size, want_zero)
     }
 
-    /// What `serve` gives for the pool of this arena's node; if it gives nothing, once more with what is kept at hand
-    /// given back; and then for the nearest other node. Once no other may serve, what `last` gives for its own, where this
+    /// What `serve` gives for the pool of this arena's node; if it gives nothing, for the nearest other node. Once no other may serve, what `last` gives for its own, where this
     /// arena and the idle ones have given up the slabs without a block in use.
     pub(super) fn in_pool_or_nearest<R>(
         &self,
@@ -289,10 +124,6 @@ impl Arena {
         // Each time by a statement of its own: the lock is let go at its end.
         let pool = node::pool(self.node());
         let mut served = serve(&pool.lock());
-        if served.is_none() && !self.at_hand.is_empty() {
-            self.give_back_kept(None);
-            served = serve(&pool.lock());
-        }
         // What another thread gives back just now may be what is wanting.
         let backoff = Backoff::new();
         for _ in 0..MOST_WAITS {
@@ -315,33 +146,16 @@ impl Arena {
         if served.is_some() || may_leave || self.stays_home.get() { served } else { enter::end_if_full() }
     }
 
-    fn count_reused(&self, bytes: usize) {
-        self.reused_runs.add(1);
-        self.reused_bytes.add(bytes as u64);
-    }
-
-    fn allocate_mapping(&self, size: usize, align: usize, want_zero: bool, part: Part) -> Option<Handed> {
+    fn allocate_mapping(&self, size: usize, align: usize, part: Part) -> Option<Handed> {
         let length = align_up(size.max(1), os::page_size())?;
-        if let Some(kept) = self.at_hand.take_mapping(length, align, part) {
-            self.count_reused(kept.length());
-            return hand_out_kept(kept, size, want_zero);
-        }
+        let begin = |pool: &Locked| pool.begin_mapping(length).then(|| pool.node());
+        let node = self.in_pool_or_nearest(begin, begin)?;
         // Where another pool serves, its memory is meant.
-        let is_home = |part| matches!(part, Part::Node(node) if node != node::spread());
-        let part_in = |node| if is_home(part) { node::part_of(node) } else { part };
-        let begin = |pool: &Locked| {
-            let part = part_in(pool.node());
-            if let Some(kept) = pool.reuse_mapping(length, align, part) {
-                pool.count_large(kept.length());
-                return Some((pool.node(), Some(kept)));
-            }
-            pool.begin_mapping(length).then(|| (pool.node(), None))
+        let part = match part {
+            Part::Node(spread) if spread == node::spread() => part,
+            Part::Node(_) => node::part_of(node),
+            Part::FirstTouch(_) => Part::FirstTouch(node),
         };
-        let (node, kept) = self.in_pool_or_nearest(begin, begin)?;
-        if let Some(kept) = kept {
-            return hand_out_kept(kept, size, want_zero);
-        }
-        let part = part_in(node);
         let pool = node::pool(node);
         let map = || Mapping::map(length, align, part, Some(node));
         let mapped = map().or_else(|| if pool.lock().purge_for_want() { map() } else { None });
@@ -351,7 +165,7 @@ impl Arena {
         };
         node::bind_range(&mapping.range());
         let pool = pool.lock();
-        let provide = || part == Part::Unbound || pool.provide(mapping.block(), length);
+        let provide = || part == Part::FirstTouch(node) || pool.provide(mapping.block(), length);
         let provided = provide() || pool.purge_for_want() && provide();
         if !provided {
             pool.end_mapping(length);
@@ -370,22 +184,10 @@ pub(crate) fn is_run(size: usize, align: usize) -> bool {
     size <= MAX_RUN && align <= MAX_RUN_ALIGN
 }
 
-fn hand_out_kept(kept: Mapping, size: usize, want_zero: bool) -> Option<Handed> {
-    kept.use_again();
-    let is_zero = node::settle(kept.part(), kept.block(), kept.length());
-    if is_zero
-        && let (Part::Node(_), Some(node)) = (kept.part(), kept.node())
-        && !node::pool(node).lock().provide(kept.block(), kept.length())
-    {
-        node::pool(node).lock().end_mapping(kept.length());
-        // SAFETY: nobody was given it.
-        unsafe { kept.unmap() };
-        return None;
-    }
-    if want_zero && !is_zero {
-        clear_pages(kept.block(), if config::current().zero == Zero::Off { size } else { kept.length() });
-    }
-    Some(Handed { block: kept.block(), is_zero: is_zero || want_zero })
+/// Clears a block that nobody uses yet: what was asked for of it, or all of its `length` bytes where blocks are to hold nothing
+/// old.
+fn clear(block: NonNull<u8>, size: usize, length: usize) {
+    clear_pages(block, if config::current().zero == Zero::Off { size } else { length });
 }
 
 /// Clears the block's first `size` bytes.
@@ -394,13 +196,25 @@ fn clear_pages(block: NonNull<u8>, size: usize) {
     unsafe { block.write_bytes(0, size) };
 }
 
-fn hand_out_run(taken: Slots, slots: usize, size: usize, want_zero: bool) -> Handed {
-    let is_zero = taken.used_before == 0;
-    own_run(taken.segment, taken.first, slots);
-    if want_zero && !is_zero {
-        clear_pages(taken.start(), if config::current().zero == Zero::Off { size } else { slots * SLOT });
+fn hand_out_run(taken: Slots, slots: usize, size: usize, want_zero: bool) -> Option<Handed> {
+    let segment = taken.segment;
+    let mut is_zero = taken.used_before == 0;
+    if !is_zero && segment.used_for() != Use::Small {
+        let (start, length) = (taken.start(), slots * SLOT);
+        is_zero = node::settle(segment.binding_part(), start, length);
+        // SAFETY: nobody was given the run. Where little of it is in memory, that goes rather than that all comes.
+        is_zero = is_zero || want_zero && taken.used_before * 2 < slots && unsafe { os::purge(start, length) };
+        let pool = node::pool(segment.node());
+        if is_zero && segment.used_for() == Use::Bound && !pool.lock().provide(start, length) {
+            pool.lock().give_slots(segment, taken.first, slots);
+            return None;
+        }
     }
-    Handed { block: taken.start(), is_zero: is_zero || want_zero }
+    own_run(segment, taken.first, slots);
+    if want_zero && !is_zero {
+        clear(taken.start(), size, slots * SLOT);
+    }
+    Some(Handed { block: taken.start(), is_zero: is_zero || want_zero })
 }
 
 fn own_run(segment: SegmentPtr, first: SlotIndex, slots: usize) {
@@ -419,50 +233,29 @@ pub(crate) fn free_run(segment: SegmentPtr, block: NonNull<u8>, slots: usize) {
     if config::current().zero == Zero::Free {
         clear_pages(block, slots * SLOT);
     }
-    let run = KeptRun { segment, first: SlotIndex::of(block.as_ptr() as usize), slots: slots as u16 };
-    let held = if super::is_attached() { enter::enter(&Config::new()).ok() } else { None };
-    match held {
-        Some(held) if held.node() == segment.node() && !node::goes_at_once(slots * SLOT) => {
-            held.at_hand.keep(run, |old| give_back_run(old, None));
-        }
-        _ => give_back_run(run, None),
+    let run = Run { segment, first: SlotIndex::of(block.as_ptr() as usize), count: slots };
+    let pool = node::pool(segment.node());
+    let goes_at_once = node::goes_at_once(slots * SLOT);
+    let old = if goes_at_once { Some(run) } else { pool.keep_at_hand(tls::get().address(), run) };
+    if let Some(old) = old {
+        // SAFETY: its user has given it up, and nobody else has it.
+        let is_clean = goes_at_once && unsafe { os::purge(old.start(), old.count * SLOT) };
+        let pool = HeldPool::of(pool);
+        pool.count_purged(if is_clean { old.count } else { 0 });
+        pool.give_run(old, is_clean);
     }
 }
 
 /// Takes back a mapping. Its owner word, if it has one, says `FREE` already.
 pub(crate) fn free_mapping(mapping: Mapping) {
-    let length = mapping.length();
-    let kept = match mapping.node() {
-        None => false,
-        Some(_) if node::any_is_mine() => {
+    if let Some(node) = mapping.node() {
+        if node::any_is_mine() {
             return emergency::defer(mapping.block(), (!mapping.is_far_aligned()).then_some(OwnerWord::MAPPING));
         }
-        Some(node) => {
-            let pool = node::pool(node);
-            if mapping.is_far_aligned() {
-                HeldPool::of(pool).end_mapping(length);
-                false
-            } else {
-                // What is not kept is gone anyway.
-                if config::current().zero == Zero::Free && length <= node::KEPT_MOST {
-                    clear_pages(mapping.block(), length);
-                }
-                keep_at_hand(mapping, node) || HeldPool::of(pool).keep_mapping(mapping)
-            }
-        }
-    };
-    if !kept {
-        // SAFETY: its user has freed it, and it is on no list.
-        unsafe { mapping.unmap() };
+        HeldPool::of(node::pool(node)).end_mapping(mapping.length());
     }
-}
-
-/// Keeps a mapping in the calling thread's arena, if that is of its node; false where it does not.
-fn keep_at_hand(mapping: Mapping, node: NodeIndex) -> bool {
-    if !super::is_attached() || node::goes_at_once(mapping.length()) {
-        return false;
-    }
-    enter::enter(&Config::new()).is_ok_and(|held| held.node() == node && held.at_hand.keep_mapping(mapping))
+    // SAFETY: its user has freed it.
+    unsafe { mapping.unmap() };
 }
 
 /// Frees what could not be freed when it was.
@@ -478,7 +271,7 @@ pub(crate) fn resize_run(segment: SegmentPtr, block: NonNull<u8>, old: usize, ne
     if new == old {
         return true;
     }
-    if new_size > MAX_RUN || node::any_is_mine() || new == 0 {
+    if new_size > longest_run(segment.used_for()) || node::any_is_mine() || new == 0 {
         return false;
     }
     if new < old && config::current().zero == Zero::Free {
@@ -494,7 +287,7 @@ pub(crate) fn resize_run(segment: SegmentPtr, block: NonNull<u8>, old: usize, ne
         pool.give_slots(segment, first.plus(new), old - new);
         return true;
     }
-    if first.get() + new > crate::segment::SLOTS {
+    if first.get() + new > SLOTS {
         return false;
     }
     let Some(added) = pool.extend_run(segment, first.plus(old), new - old) else { return false };
@@ -529,7 +322,7 @@ pub(crate) fn resize_mapping(mapping: Mapping, new_size: usize) -> bool {
     let pool = HeldPool::of(pool);
     // SAFETY: the block is `length` bytes long now.
     let added = unsafe { mapping.block().add(old) };
-    if mapping.part() != Part::Unbound && !pool.provide(added, length - old) {
+    if matches!(mapping.part(), Part::Node(_)) && !pool.provide(added, length - old) {
         mapping.shrink(old);
         // Not all of it, where the kernel does not take pages back.
         pool.end_mapping(length - mapping.length());
@@ -539,27 +332,57 @@ pub(crate) fn resize_mapping(mapping: Mapping, new_size: usize) -> bool {
     true
 }
 
-/// Moves a mapping's pages to a new one of `new_size` bytes. `None` where that cannot be; the old one is intact then.
-pub(crate) fn move_mapping(mapping: &Mapping, new_size: usize, align: usize) -> Option<NonNull<u8>> {
-    let held: Held = enter::enter(&Config::new()).ok()?;
-    let handed = held.allocate_mapping(new_size, align, config::current().zero != Zero::Off, mapping.part())?;
-    // SAFETY: a mapping that was just made, not aligned to a granule or more.
-    let new = unsafe { Mapping::of(handed.block.as_ptr() as usize) };
-    match new.move_from(mapping, mapping.length()) {
-        Moved::Yes => {}
-        // SAFETY: both are at least as long as the old one, and apart.
-        Moved::No => unsafe {
-            handed.block.copy_from_nonoverlapping(mapping.block(), mapping.length().min(new_size));
-        },
-        refused @ (Moved::PlaceEmptied | Moved::PlaceLost) => {
-            if let Some(node) = new.node() {
-                node::pool(node).lock().end_mapping(new.length());
-            }
-            let lost = if refused == Moved::PlaceLost { mapping.length() } else { 0 };
-            // SAFETY: nobody was given it. Its header, before the block, is as it was.
-            unsafe { new.unmap_around(lost) };
-            return None;
-        }
+/// Moves the pages of a large block that is `old_size` bytes long to a new one of `new_size` bytes. `None` where that cannot be,
+/// or is no faster than to copy them; the old block is intact then.
+pub(crate) fn move_block(block: NonNull<u8>, old_size: usize, new_size: usize, align: usize) -> Option<NonNull<u8>> {
+    if old_size < MOVED_BY_PAGES {
+        return None;
     }
-    Some(handed.block)
+    let part_of = |block| match place::look(block).ok()? {
+        Place::Run(segment, _) => Some(segment.binding_part()),
+        Place::Mapping(mapping) if !mapping.is_far_aligned() => Some(mapping.part()),
+        _ => None,
+    };
+    let part = part_of(block)?;
+    let held: Held = enter::enter(&Config::new()).ok()?;
+    let new = held.allocate_growing(new_size, align)?.block;
+    drop(held);
+    let size = align_up(old_size.min(new_size), os::page_size())?;
+    let is_whole = |block: NonNull<u8>| block.addr().get().is_multiple_of(os::page_size());
+    // Pages of another part would lie elsewhere than new ones.
+    let can_move = part_of(new) == Some(part) && is_whole(block) && is_whole(new);
+    // SAFETY: both are whole pages of blocks that are the caller's, and at least that long.
+    match if can_move { unsafe { os::move_pages(block, size, new) } } else { Moved::No } {
+        Moved::Yes => {
+            give_back(block, 0, old_size == size);
+            return Some(new);
+        }
+        Moved::No => give_back(new, 0, false),
+        Moved::PlaceEmptied | Moved::PlaceLost => give_back(new, size, false),
+    }
+    None
+}
+
+/// Gives back a run or a mapping that nobody uses, all of which may be zero; but for its first `lost` bytes, at which there is
+/// nothing any more, or another's.
+fn give_back(block: NonNull<u8>, lost: usize, is_clean: bool) {
+    match place::look(block) {
+        // In the middle of a segment they are lost for good.
+        Ok(Place::Run(segment, _)) if lost > 0 => {
+            segment.set_owner(SlotIndex::of(block.addr().get()), OwnerWord::RUN_INTERIOR)
+        }
+        Ok(Place::Run(segment, count)) => {
+            let run = Run { segment, first: SlotIndex::of(block.addr().get()), count };
+            segment.set_owner(run.first, OwnerWord::FREE);
+            HeldPool::of(node::pool(segment.node())).give_run(run, is_clean);
+        }
+        Ok(Place::Mapping(mapping)) => {
+            if let Some(node) = mapping.node() {
+                HeldPool::of(node::pool(node)).end_mapping(mapping.length());
+            }
+            // SAFETY: nobody uses it.
+            unsafe { mapping.unmap_around(lost) };
+        }
+        _ => {}
+    }
 }

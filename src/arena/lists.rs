@@ -9,7 +9,7 @@ use crate::debug;
 use crate::misuse::double_free;
 use crate::node::{self, Locked};
 use crate::os;
-use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex};
+use crate::segment::{Owner, OwnerWord, SLOT, SegmentPtr, SlotIndex, Use};
 use crate::size_class::ClassId;
 use crate::slab::{Shape, Slab, State};
 use crate::sync::Seen;
@@ -310,7 +310,7 @@ impl Arena {
 
     fn begin_slab(&self, class: ClassId, pool: &Locked) -> Option<Found> {
         let shape = Shape::of(class);
-        let slots = pool.take_slots(shape.slots, 1)?;
+        let slots = pool.take_slots(Use::Small, shape.slots, 1)?;
         let slab = Slab::at(slots.segment, slots.first);
         slab.begin(&shape, slots.used_before == 0, pool.node());
         for slot in 0..shape.slots {
@@ -465,7 +465,6 @@ impl Arena {
     /// Sends home what waits in the outbox, takes what others have freed, and gives up partial slabs that are empty.
     pub(crate) fn tidy(&self, pool: Option<&Locked>) {
         self.outbox.flush();
-        self.give_back_kept(pool);
         self.collect_inbox(pool);
         if !self.has_unused.replace(false) {
             return;

@@ -86,6 +86,8 @@ fn look_after_pool(pool: &Locked, now: u64) {
     for idle in idle::some(pool, IDLE_LOOKED_AT) {
         idle.give_up_unused(Some(pool));
     }
+    // What waits at hand begins to age, if nobody took it meanwhile.
+    let _ = pool.take_back_at_hand();
     pool.purge_if_due();
     pool.patrol_if_due(now);
 }

@@ -1,19 +1,15 @@
-//! Memory that goes back to the kernel: free slots after the purge delay, large mappings that were kept, and all of it
-//! when there is too much.
+//! Free slots whose pages go back to the kernel: after the purge delay, and at once when there is too much of them.
 //!
 //! There is no thread for it. Dirty slots age when somebody takes or gives slots, and when an arena looks at the clock in
 //! its slow path; and since an idle process does neither, no more than a bounded amount may wait at all.
 
 use core::cell::Cell;
-use core::ptr::NonNull;
 
-use super::{Locked, pool};
-use crate::address_map::Part;
+use super::{Locked, Run, pool};
 use crate::arith;
 use crate::config;
-use crate::large::Mapping;
 use crate::os;
-use crate::segment::{SLOT, SegmentPtr, SlotIndex};
+use crate::segment::{SLOT, SegmentPtr};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::topology::NodeIndex;
 
@@ -21,9 +17,6 @@ use crate::topology::NodeIndex;
 const DIRTY_PART: usize = 4;
 const DIRTY_LEAST: usize = 16 << 20;
 const DIRTY_MOST: usize = 64 << 20;
-
-/// Bytes of large mappings that are kept for reuse.
-pub(crate) const KEPT_MOST: usize = 32 << 20;
 
 /// What `mallopt(3)` has said; all zero where it was not called.
 static BOUNDS: Bounds = Bounds { waits_most: AtomicUsize::new(0), goes_at_once: AtomicUsize::new(0) };
@@ -57,29 +50,19 @@ fn waits_most() -> Option<usize> {
     BOUNDS.waits_most.load(Ordering::Relaxed).checked_sub(1)
 }
 
+/// How often a thread that gives pages back looks whether others have found more.
+const ROUNDS: usize = 4;
+
 /// Runs of slots whose pages go back at once, before the pool is asked for more.
 const AT_ONCE: usize = 32;
 
 /// What is to go back once the pool is not held any more.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Wanted {
-    /// So many dirty slots.
-    dirty: usize,
-    /// All that are aged.
+    /// What is more than may wait.
+    excess: bool,
+    /// All that is aged.
     aged: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Run {
-    segment: SegmentPtr,
-    first: SlotIndex,
-    count: usize,
-}
-
-impl Run {
-    fn start(&self) -> NonNull<u8> {
-        self.segment.slot_start(self.first)
-    }
 }
 
 /// Slots whose pages are going back, by one thread at a time and while it does not hold the pool. They are neither free nor
@@ -95,7 +78,7 @@ pub(super) struct Leaving {
 impl Leaving {
     pub(super) const fn new() -> Self {
         Leaving {
-            wanted: Cell::new(Wanted { dirty: 0, aged: false }),
+            wanted: Cell::new(Wanted { excess: false, aged: false }),
             thread: Cell::new(0),
             runs: [const { Cell::new(None) }; AT_ONCE],
             slots: Cell::new(0),
@@ -119,11 +102,11 @@ impl Leaving {
         self.slots.get()
     }
 
-    /// Whether something is to go back.
+    /// Whether something is to go back, and nobody is at it.
     #[inline]
     fn is_wanted(&self) -> bool {
         let wanted = self.wanted.get();
-        wanted.dirty > 0 || wanted.aged
+        (wanted.excess || wanted.aged) && self.thread.get() == 0
     }
 }
 
@@ -143,81 +126,112 @@ impl Locked {
         let inner = self.inner();
         let said = waits_most();
         let waits_for_ever = said.map_or(delay == u64::MAX, |most| most == usize::MAX - 1);
-        if inner.dirty_slots.get() == 0 && inner.kept.get().is_none() || waits_for_ever {
+        if inner.dirty_slots.get() == 0 || waits_for_ever {
             return;
+        }
+        let wanted = &inner.leaving.wanted;
+        if inner.dirty_slots.get() > self.may_wait() {
+            wanted.set(Wanted { excess: true, ..wanted.get() });
         }
         if delay == 0 {
-            self.drop_kept_before(u64::MAX);
-            inner.leaving.wanted.set(Wanted { dirty: usize::MAX, aged: true });
             return;
         }
-        let by_use = || (inner.used_slots.get() * SLOT / DIRTY_PART).clamp(DIRTY_LEAST, DIRTY_MOST);
-        let most = said.unwrap_or_else(by_use);
-        let waiting = inner.dirty_slots.get();
-        if waiting * SLOT > most.saturating_add(config::current().pool_size) {
-            // Half of it stays: what is freed at such a rate is mostly taken again.
-            let wanted = Wanted { dirty: waiting - most / 2 / SLOT, ..inner.leaving.wanted.get() };
-            inner.leaving.wanted.set(wanted);
+        if inner.ageing.is_time((delay / 2).max(1)).is_none() {
+            return;
         }
-        let Some(now) = inner.ageing.is_time((delay / 2).max(1)) else { return };
-        inner.leaving.wanted.set(Wanted { aged: true, ..inner.leaving.wanted.get() });
+        wanted.set(Wanted { aged: true, ..wanted.get() });
+        inner.longest_freed.set(0);
         if config::current().pool_size == 0 {
             let _ = self.drop_unused_segments(1);
         }
-        self.drop_kept_before(now.saturating_sub(delay));
+    }
+
+    /// How many dirty slots may wait.
+    fn may_wait(&self) -> usize {
+        let inner = self.inner();
+        let config = config::current();
+        if config.purge_delay_ms == 0 {
+            return 0;
+        }
+        let by_use = || {
+            let by_use = (inner.used_slots.get() * SLOT / DIRTY_PART).clamp(DIRTY_LEAST, DIRTY_MOST);
+            // The longest run may wait whole: a program that frees and takes its like in turn has it in memory.
+            by_use.max(inner.longest_freed.get() * SLOT)
+        };
+        waits_most().unwrap_or_else(by_use).saturating_add(config.pool_size) / SLOT
+    }
+
+    /// How many of them stay when they are more: half, since what is freed at such a rate is mostly taken again.
+    fn stays(&self) -> usize {
+        let longest = if waits_most().is_none() { self.inner().longest_freed.get() } else { 0 };
+        let kept = config::current().pool_size / SLOT;
+        let may_wait = self.may_wait();
+        (may_wait.saturating_sub(kept) / 2).max(longest.min(may_wait)) + kept
     }
 
     /// Has the pages of what [`purge_if_due`](Self::purge_if_due) found go back, while nobody waits for the pool: a few runs of
-    /// slots at a time are taken, their pages are given to the kernel, and they are given back.
+    /// slots at a time are taken, their pages are given to the kernel, and they are given back. So is what others find
+    /// meanwhile.
     #[cold]
     pub(super) fn purge_apart(&mut self) {
-        let wanted = self.inner().leaving.wanted.take();
         let own = self.node().get();
         let holds_another = || (0..super::pools()).any(|index| index != own && pool(NodeIndex::new(index)).is_mine());
-        // Whoever holds another pool must not wait for this one; and one at a time is enough.
-        if self.inner().leaving.thread.get() != 0 || holds_another() {
+        // Whoever holds another pool must not wait for this one; the next one sees to it.
+        if holds_another() {
             return;
         }
         self.inner().leaving.thread.set(os::thread_token());
-        for (only_aged, most) in [(false, wanted.dirty), (true, if wanted.aged { usize::MAX } else { 0 })] {
-            let mut left = most;
-            while self.take_what_leaves(only_aged, &mut left) {
-                let runs = &self.inner().leaving.runs;
-                let runs: [Option<Run>; AT_ONCE] = core::array::from_fn(|index| runs[index].get());
-                self.guard = None;
-                // SAFETY: slots that were taken, and are nobody's.
-                let is_clean =
-                    runs.map(|run| run.is_some_and(|run| unsafe { os::purge(run.start(), run.count * SLOT) }));
-                self.guard = Some(self.pool.lock.lock());
-                self.put_back_what_left(&is_clean);
+        for _ in 0..ROUNDS {
+            let wanted = self.inner().leaving.wanted.take();
+            while wanted.excess && self.purge_some(false) {}
+            while wanted.aged && self.purge_some(true) {}
+            if wanted.aged {
+                self.inner().dirty.iter().for_each(SegmentPtr::age);
             }
         }
         self.inner().leaving.thread.set(0);
-        if wanted.aged {
-            self.segments().for_each(SegmentPtr::age);
-        }
     }
 
-    /// Takes some runs of dirty slots, `left` slots at most, and no more than the pool need not keep. False where there are none.
-    fn take_what_leaves(&self, only_aged: bool, left: &mut usize) -> bool {
+    /// Has the pages of some slots go back while the pool is not held. False where there are none, or none could.
+    fn purge_some(&mut self, only_aged: bool) -> bool {
+        if !self.take_what_leaves(only_aged) {
+            return false;
+        }
+        let runs = &self.inner().leaving.runs;
+        let runs: [Option<Run>; AT_ONCE] = core::array::from_fn(|index| runs[index].get());
+        self.guard = None;
+        // SAFETY: slots that were taken, and are nobody's.
+        let is_clean = runs.map(|run| run.is_some_and(|run| unsafe { os::purge(run.start(), run.count * SLOT) }));
+        self.guard = Some(self.pool.lock.lock());
+        self.put_back_what_left(&is_clean);
+        is_clean.contains(&true)
+    }
+
+    /// Takes some runs of dirty slots: aged ones, or any that are too many, but none that the pool is to keep. False where there
+    /// are none.
+    fn take_what_leaves(&self, only_aged: bool) -> bool {
         let inner = self.inner();
         let keep = config::current().pool_size.div_ceil(SLOT);
         let may_go = (inner.used_slots.get() + inner.dirty_slots.get()).saturating_sub(keep);
-        *left = (*left).min(may_go).min(inner.dirty_slots.get());
+        let stays = if only_aged { 0 } else { self.stays() };
+        let most = may_go.min(inner.dirty_slots.get().saturating_sub(stays));
         let mut places = inner.leaving.runs.iter();
         let mut slots = 0;
-        for segment in self.segments() {
-            while slots < *left
+        for segment in inner.dirty.iter() {
+            while slots < most
                 && let Some(place) = places.as_slice().first()
-                && let Some((first, count)) = segment.take_dirty(only_aged, *left - slots)
+                && let Some((first, count)) = segment.take_dirty(only_aged, most - slots)
             {
                 place.set(Some(Run { segment, first, count }));
-                inner.rooms.put(segment);
+                self.rooms(segment.used_for()).put(segment);
                 slots += count;
                 places.next();
             }
+            self.look_whether_dirty(segment);
+            if slots >= most || places.as_slice().is_empty() {
+                break;
+            }
         }
-        *left -= slots;
         inner.dirty_slots.set(inner.dirty_slots.get() - slots);
         inner.leaving.slots.set(slots);
         slots > 0
@@ -229,14 +243,8 @@ impl Locked {
         for (place, is_clean) in inner.leaving.runs.iter().zip(is_clean) {
             // Not in the child of a fork, if the pool was given up there.
             let Some(run) = place.take().filter(|run| self.has(run.segment)) else { continue };
-            run.segment.give_slots(run.first, run.count);
-            inner.rooms.put(run.segment);
-            if *is_clean {
-                run.segment.mark_clean(run.first, run.count);
-                inner.counts.purged.set(inner.counts.purged.get() + (run.count * SLOT) as u64);
-            } else {
-                inner.dirty_slots.set(inner.dirty_slots.get() + run.count);
-            }
+            self.put_free(run.segment, run.first, run.count, *is_clean);
+            self.count_purged(if *is_clean { run.count } else { 0 });
         }
         inner.leaving.slots.set(0);
     }
@@ -253,9 +261,8 @@ impl Locked {
     /// Purges all that can be. True where anything went back.
     pub(crate) fn purge_all(&self) -> bool {
         os::release_refused();
-        let kept = self.inner().kept_bytes.get();
-        self.drop_kept_before(u64::MAX);
-        self.purge_slots(false, config::current().pool_size, usize::MAX) > 0 || kept > 0
+        let _ = self.take_back_at_hand();
+        self.purge_slots(false, config::current().pool_size, usize::MAX) > 0
     }
 
     /// Likewise, with the addresses of segments that nobody uses.
@@ -291,19 +298,27 @@ impl Locked {
         let may_go = (inner.used_slots.get() + inner.dirty_slots.get()).saturating_sub(keep);
         let mut left = may_go.min(inner.dirty_slots.get()).min(most);
         let mut purged = 0;
-        let mut next = inner.segments.get();
-        while let Some(segment) = next.filter(|_| left > 0) {
+        for segment in inner.dirty.iter() {
+            if left == 0 {
+                break;
+            }
             let (done, rest) = segment.purge(only_aged, left, |start, count| {
                 // SAFETY: free slots of this pool's segment: committed, and nobody's.
                 unsafe { os::purge(start, count * SLOT) }
             });
             left = rest;
             purged += done;
-            next = segment.header().next.get();
+            self.look_whether_dirty(segment);
         }
         inner.dirty_slots.set(inner.dirty_slots.get() - purged);
-        inner.counts.purged.set(inner.counts.purged.get() + (purged * SLOT) as u64);
+        self.count_purged(purged);
         purged
+    }
+
+    /// Counts the pages of so many slots as gone back to the kernel.
+    pub(crate) fn count_purged(&self, slots: usize) {
+        let purged = &self.inner().counts.purged;
+        purged.set(purged.get() + (slots * SLOT) as u64);
     }
 
     /// Counts a mapping's bytes as in use, before it is made. False where the pool's limit forbids it.
@@ -331,73 +346,10 @@ impl Locked {
         inner.mapped.set(inner.mapped.get().saturating_sub(bytes));
     }
 
-    /// A kept mapping of that part that can serve `size` bytes aligned to `align` without wasting more than a
-    /// quarter.
-    pub(crate) fn reuse_mapping(&self, size: usize, align: usize, part: Part) -> Option<Mapping> {
-        let inner = self.inner();
-        let mut previous: Option<Mapping> = None;
-        let mut next = inner.kept.get();
-        while let Some(mapping) = next {
-            let after = mapping.next_kept();
-            if mapping.part() == part
-                && mapping.length() >= size
-                && mapping.length() - size <= size / 4
-                && mapping.block().as_ptr().addr().is_multiple_of(align)
-            {
-                match previous {
-                    Some(previous) => previous.set_next_kept(after),
-                    None => inner.kept.set(after),
-                }
-                inner.kept_bytes.set(inner.kept_bytes.get() - mapping.length());
-                inner.mapped.set(inner.mapped.get() + mapping.length());
-                self.note_peak();
-                return Some(mapping);
-            }
-            previous = Some(mapping);
-            next = after;
-        }
-        None
-    }
-
-    /// Takes a mapping out of use and keeps it for reuse, if it is small enough. False where the caller is to drop it.
-    pub(crate) fn keep_mapping(&self, mapping: Mapping) -> bool {
-        let inner = self.inner();
-        let bytes = mapping.length();
-        self.end_mapping(bytes);
-        let most = waits_most().unwrap_or(KEPT_MOST).min(KEPT_MOST);
-        if bytes > most || goes_at_once(bytes) {
-            return false;
-        }
-        if inner.kept_bytes.get() + bytes > most {
-            self.drop_kept_before(u64::MAX);
-        }
-        let now = os::now_ms();
-        mapping.set_kept_at(now);
-        mapping.set_next_kept(inner.kept.replace(Some(mapping)));
-        inner.kept_bytes.set(inner.kept_bytes.get() + bytes);
-        self.purge_if_due();
-        true
-    }
-
-    /// Drops the mappings that were kept at or before that time.
-    fn drop_kept_before(&self, time: u64) {
-        let inner = self.inner();
-        let mut previous: Option<Mapping> = None;
-        let mut next = inner.kept.get();
-        while let Some(mapping) = next {
-            next = mapping.next_kept();
-            if mapping.kept_at() > time {
-                previous = Some(mapping);
-                continue;
-            }
-            match previous {
-                Some(previous) => previous.set_next_kept(next),
-                None => inner.kept.set(next),
-            }
-            inner.kept_bytes.set(inner.kept_bytes.get() - mapping.length());
-            inner.counts.purged.set(inner.counts.purged.get() + mapping.length() as u64);
-            // SAFETY: it was freed by its user and is on no list any more.
-            unsafe { mapping.unmap() };
+    /// Takes a segment off the list of those with dirty slots, if it has none.
+    fn look_whether_dirty(&self, segment: SegmentPtr) {
+        if segment.used_free_slots() == 0 {
+            self.inner().dirty.remove(segment);
         }
     }
 }

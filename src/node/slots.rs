@@ -2,12 +2,15 @@
 
 use core::ptr::NonNull;
 
-use super::{Locked, bind, part_of, spread};
+use super::at_hand::Place;
+use super::rooms::Rooms;
+use super::{AT_HAND, Locked, MOST_AT_HAND, Pool, bind, spread};
 use crate::address_map::{self, Range};
 use crate::config;
 use crate::message::Line;
 use crate::os;
-use crate::segment::{FIRST_SLOT, SLOT, SLOTS, SegmentPtr, SlotIndex, USABLE_SLOTS};
+use crate::segment::list::{DIRTY, SegmentList};
+use crate::segment::{ARENA_ALIGN, FIRST_SLOT, OwnerWord, SLOT, SLOTS, SegmentPtr, SlotIndex, USABLE_SLOTS, Use};
 use crate::topology;
 
 /// What is left of the memory that can be had, when a pool obtains its own in advance: one in so many bytes, within bounds.
@@ -31,19 +34,78 @@ impl Slots {
     }
 }
 
+/// Adjacent slots.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) segment: SegmentPtr,
+    pub(crate) first: SlotIndex,
+    pub(crate) count: usize,
+}
+
+impl Run {
+    /// The first byte.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.segment.slot_start(self.first)
+    }
+
+    /// What names it whole: its address and, below that, how many slots it has.
+    fn name(&self) -> usize {
+        self.start().as_ptr().expose_provenance() | self.count
+    }
+
+    /// # Safety
+    /// `name` is a run's.
+    unsafe fn named(name: usize) -> Self {
+        // SAFETY: the run lies in a segment.
+        let segment = unsafe { SegmentPtr::of(name) };
+        Run { segment, first: SlotIndex::of(name), count: name % SLOT }
+    }
+}
+const _: () = assert!(SLOTS < SLOT);
+
+/// Segments that are looked at, where none is known to have a hole that is long enough, before another is taken.
+const LOOKED_AT: usize = 16;
+
 /// Slots that a segment is longer each time, at least; and what part of the pool's it is otherwise.
 const LEAST_STEP: usize = 16;
 const STEP_PART: usize = 8;
 
+impl Pool {
+    /// The place for runs at hand of whoever is at that address.
+    fn place_near(&self, near: usize) -> &Place {
+        &self.at_hand[near / ARENA_ALIGN % AT_HAND]
+    }
+
+    /// A run of just so many slots that is at hand for the arena at that address and begins at a multiple of `align` slots. Its
+    /// interior's owner words are as they were.
+    #[inline]
+    pub(crate) fn take_at_hand(&self, near: usize, count: usize, align: usize) -> Option<Run> {
+        // SAFETY: what is at hand are runs' names.
+        let run = |name| unsafe { Run::named(name) };
+        let fits = |name: usize| name % SLOT == count && run(name).first.get().is_multiple_of(align);
+        self.place_near(near).take_if(fits).map(run)
+    }
+
+    /// Keeps a freed run at hand there; gives what has to go back for it: another, or itself if it is too long.
+    #[inline]
+    pub(crate) fn keep_at_hand(&self, near: usize, run: Run) -> Option<Run> {
+        if run.count > MOST_AT_HAND || run.segment.used_for() != Use::Small {
+            return Some(run);
+        }
+        // SAFETY: what is at hand are runs' names.
+        self.place_near(near).put(run.name()).map(|name| unsafe { Run::named(name) })
+    }
+}
+
 impl Locked {
     /// Takes `count` adjacent slots of which the first is a multiple of `align` slots within its segment. `None` where
     /// the pool's limit or the kernel refuses.
-    pub(crate) fn take_slots(&self, count: usize, align: usize) -> Option<Slots> {
+    pub(crate) fn take_slots(&self, used_for: Use, count: usize, align: usize) -> Option<Slots> {
         if !self.has_room_for(count * SLOT) {
             return None;
         }
         // What waits to go back to the kernel may be what is wanting.
-        let take = || self.find_slots(count, align).and_then(|slots| self.provided(slots, count));
+        let take = || self.find_slots(used_for, count, align).and_then(|slots| self.provided(slots, count));
         take().or_else(|| if self.purge_for_want() { take() } else { None })
     }
 
@@ -59,16 +121,20 @@ impl Locked {
         None
     }
 
-    fn find_slots(&self, count: usize, align: usize) -> Option<Slots> {
-        self.find_hole(count, align, count).or_else(|| {
-            let segment = self.add_segment(count + align - 1)?;
+    fn find_slots(&self, used_for: Use, count: usize, align: usize) -> Option<Slots> {
+        let in_new = || {
+            let segment = self.add_segment(used_for, count + align - 1)?;
             self.take_at(segment, segment.find_slots(count, align)?, count)
-        })
+        };
+        self.find_hole(used_for, count, align, count, LOOKED_AT)
+            .or_else(in_new)
+            .or_else(|| self.find_hole(used_for, count, align, count, usize::MAX))
     }
 
-    /// Takes slots of a hole that is `room` slots long at least from there on.
-    fn find_hole(&self, count: usize, align: usize, room: usize) -> Option<Slots> {
-        let rooms = &self.inner().rooms;
+    /// Takes slots of a hole that is `room` slots long at least from there on. Of segments that may have none that fits, so many
+    /// are looked at.
+    fn find_hole(&self, used_for: Use, count: usize, align: usize, room: usize, looked_at: usize) -> Option<Slots> {
+        let rooms = self.rooms(used_for);
         let take = |segment: SegmentPtr| {
             let slots = segment.find_slots(room, align).and_then(|first| self.take_at(segment, first, count));
             if slots.is_none() {
@@ -84,18 +150,23 @@ impl Locked {
                 return Some(slots);
             }
         }
-        // Shorter ones may. Many may have to be looked at for one: few blocks are aligned to more than a slot.
-        rooms.between(room, enough).find_map(take)
+        // Shorter ones may.
+        rooms.between(room, enough).take(looked_at).find_map(take)
+    }
+
+    pub(super) fn rooms(&self, used_for: Use) -> &Rooms {
+        // The number is below that of the table's places.
+        &self.inner().rooms[used_for as usize]
     }
 
     /// As [`take_slots`](Self::take_slots), if possible where `room` slots in all are free, for what is likely to grow.
-    pub(crate) fn take_slots_with_room(&self, count: usize, align: usize, room: usize) -> Option<Slots> {
+    pub(crate) fn take_slots_with_room(&self, used_for: Use, count: usize, align: usize, room: usize) -> Option<Slots> {
         if !self.has_room_for(count * SLOT) {
             return None;
         }
-        self.find_hole(count, align, room.max(count))
+        self.find_hole(used_for, count, align, room.max(count), LOOKED_AT)
             .and_then(|slots| self.provided(slots, count))
-            .or_else(|| self.take_slots(count, align))
+            .or_else(|| self.take_slots(used_for, count, align))
     }
 
     /// Takes those slots, which are free, if the segment reaches so far or can be mapped so far.
@@ -112,7 +183,7 @@ impl Locked {
         } else {
             segment.cut();
         }
-        inner.rooms.put(segment);
+        self.rooms(segment.used_for()).put(segment);
         if is_mapped {
             self.heed_limit();
         }
@@ -127,18 +198,20 @@ impl Locked {
         self.take_at(segment, end, more).and_then(|slots| self.provided(slots, more))
     }
 
-    /// How many slots more a segment is mapped: the more the pool has, the more at a time, up to whole segments.
-    fn step(&self) -> usize {
-        match os::MAPS_WHERE_ASKED {
-            true => (self.inner().mapped_slots.get() / STEP_PART).clamp(LEAST_STEP, SLOTS),
-            false => SLOTS,
+    /// How many slots more a segment is mapped: the more the pool has, the more at a time, up to whole segments; for long runs
+    /// no more than they have.
+    fn step(&self, used_for: Use) -> usize {
+        match (os::MAPS_WHERE_ASKED, used_for) {
+            (false, _) => SLOTS,
+            (true, Use::Small) => (self.inner().mapped_slots.get() / STEP_PART).clamp(LEAST_STEP, SLOTS),
+            (true, Use::Bound | Use::FirstTouch) => 0,
         }
     }
 
     /// Sees to it that the segment's first `end` slots are mapped.
     fn map_to(&self, segment: SegmentPtr, end: usize) -> bool {
         let mapped = segment.mapped();
-        let wanted = (mapped + self.step()).min(SLOTS);
+        let wanted = (mapped + self.step(segment.used_for())).min(SLOTS);
         end <= mapped || end < wanted && self.map_more(segment, wanted) || self.map_more(segment, end)
     }
 
@@ -148,18 +221,22 @@ impl Locked {
         if !os::map_at(start, (end - mapped) * SLOT) {
             return false;
         }
-        self.prepare(start, end - mapped);
+        self.prepare(segment.used_for(), start, end - mapped);
         segment.note_mapped(end);
         true
     }
 
     /// What is done with slots that have just been mapped.
-    fn prepare(&self, start: NonNull<u8>, slots: usize) {
+    fn prepare(&self, used_for: Use, start: NonNull<u8>, slots: usize) {
         let inner = self.inner();
         inner.mapped_slots.set(inner.mapped_slots.get() + slots);
-        bind(self.node(), start, slots * SLOT);
-        // SAFETY: just mapped for this pool.
-        unsafe { os::refuse_huge_pages(start, slots * SLOT) };
+        if used_for != Use::FirstTouch {
+            bind(self.node(), start, slots * SLOT);
+        }
+        if used_for == Use::Small {
+            // SAFETY: just mapped for this pool.
+            unsafe { os::refuse_huge_pages(start, slots * SLOT) };
+        }
     }
 
     /// Takes adjacent slots back. Their owner words say `FREE` already.
@@ -167,13 +244,33 @@ impl Locked {
         self.take_back(segment, first, count, false);
     }
 
-    /// The same, and their pages go back to the kernel at once.
-    pub(crate) fn give_slots_and_pages(&self, segment: SegmentPtr, first: SlotIndex, count: usize) {
-        // SAFETY: the slots are the caller's, who gives them up.
-        let clean = unsafe { os::purge(segment.slot_start(first), count * SLOT) };
-        let purged = &self.inner().counts.purged;
-        purged.set(purged.get() + if clean { (count * SLOT) as u64 } else { 0 });
-        self.take_back(segment, first, count, clean);
+    /// Takes a freed run back, which reads as zero if it is clean. Its first owner word says `FREE`.
+    pub(crate) fn give_run(&self, run: Run, clean: bool) {
+        for slot in 1..run.count {
+            run.segment.set_owner(run.first.plus(slot), OwnerWord::FREE);
+        }
+        let longest = &self.inner().longest_freed;
+        longest.set(if clean { longest.get() } else { longest.get().max(run.count) });
+        self.take_back(run.segment, run.first, run.count, clean);
+    }
+
+    /// Takes all runs back that are at hand. True where there was one.
+    pub(crate) fn take_back_at_hand(&self) -> bool {
+        self.pool.at_hand.iter().fold(false, |any, place| self.take_back_from(place) | any)
+    }
+
+    /// Takes the run back that is at hand for the arena at that address, if there is one.
+    pub(crate) fn take_back_near(&self, near: usize) {
+        let _ = self.take_back_from(self.pool.place_near(near));
+    }
+
+    fn take_back_from(&self, place: &Place) -> bool {
+        let name = place.put(0);
+        if let Some(name) = name {
+            // SAFETY: what is at hand are runs' names.
+            self.give_run(unsafe { Run::named(name) }, false);
+        }
+        name.is_some()
     }
 
     /// The same for slots that may read as zero.
@@ -186,45 +283,54 @@ impl Locked {
             return;
         }
         let inner = self.inner();
-        segment.give_slots(first, count);
-        inner.rooms.put(segment);
         inner.used_slots.set(inner.used_slots.get() - count);
-        if clean {
-            segment.mark_clean(first, count);
-        } else {
-            inner.dirty_slots.set(inner.dirty_slots.get() + count);
-        }
+        self.put_free(segment, first, count, clean);
         self.purge_if_due();
     }
 
+    /// Puts slots that are taken among the free ones.
+    pub(super) fn put_free(&self, segment: SegmentPtr, first: SlotIndex, count: usize, clean: bool) {
+        segment.give_slots(first, count, clean);
+        self.rooms(segment.used_for()).put(segment);
+        if !clean {
+            self.note_dirty(segment, count);
+        }
+    }
+
+    /// So many more free slots of the segment hold old data.
+    fn note_dirty(&self, segment: SegmentPtr, count: usize) {
+        let inner = self.inner();
+        inner.dirty_slots.set(inner.dirty_slots.get() + count);
+        if !SegmentList::<DIRTY>::has(segment) {
+            inner.dirty.push(segment);
+        }
+    }
+
     /// Takes a new segment from the kernel, of which so many slots can be taken at once.
-    fn add_segment(&self, slots: usize) -> Option<SegmentPtr> {
-        let part = part_of(self.node());
+    fn add_segment(&self, used_for: Use, slots: usize) -> Option<SegmentPtr> {
+        let part = used_for.part(self.node());
         let least = (FIRST_SLOT + slots).min(SLOTS);
         let map = |slots: usize| Some((address_map::map(part, 0, slots * SLOT)?, slots));
-        let (range, mapped) = map(self.step().max(least)).or_else(|| map(least))?;
-        self.prepare(range.start, mapped);
+        let (range, mapped) = map(self.step(used_for).max(least)).or_else(|| map(least))?;
+        self.prepare(used_for, range.start, mapped);
         // SAFETY: the granule's front is mapped, and becomes a segment's here.
         let segment = unsafe { SegmentPtr::of(range.start.as_ptr().expose_provenance()) };
-        segment.begin(self.node(), self.inner().generation.get(), mapped);
+        segment.begin(used_for, self.node(), self.inner().generation.get(), mapped);
         range.show_segment();
-        let inner = self.inner();
-        segment.header().next.set(inner.segments.replace(Some(segment)));
-        inner.rooms.put(segment);
+        self.inner().segments.push(segment);
+        self.rooms(used_for).put(segment);
         Some(segment)
     }
 
-    fn range_of(&self, segment: SegmentPtr) -> Range {
-        Range { part: part_of(self.node()), start: segment.start(), size: segment.mapped() * SLOT, front: 0 }
+    fn range_of(segment: SegmentPtr) -> Range {
+        Range { part: segment.binding_part(), start: segment.start(), size: segment.mapped() * SLOT, front: 0 }
     }
 
     /// Gives all segments back to the kernel, arenas and all, and begins anew. For when none of them is used any more.
     pub(crate) fn give_all_back(&self) {
-        let mut next = self.inner().segments.get();
-        while let Some(segment) = next {
-            next = segment.header().next.get();
+        for segment in self.segments() {
             // SAFETY: nobody uses what lies there, and the pool forgets it below.
-            unsafe { self.range_of(segment).unmap() };
+            unsafe { Self::range_of(segment).unmap() };
         }
         self.inner().abandon();
     }
@@ -233,19 +339,18 @@ impl Locked {
     pub(super) fn drop_unused_segments(&self, mut spare: usize) -> bool {
         let inner = self.inner();
         let mapped_before = inner.mapped_slots.get();
-        let mut place = &inner.segments;
-        while let Some(segment) = place.get() {
-            let is_unused = segment.is_unused() && segment.used_free_slots() == 0;
-            if !is_unused || spare > 0 {
-                spare = spare.saturating_sub(usize::from(is_unused));
-                place = segment.next_segment();
+        let is_unused = |segment: &SegmentPtr| segment.is_unused() && segment.used_free_slots() == 0;
+        for segment in self.segments().filter(is_unused) {
+            if spare > 0 {
+                spare -= 1;
                 continue;
             }
-            place.set(segment.header().next.get());
-            inner.rooms.remove(segment);
+            inner.segments.remove(segment);
+            inner.dirty.remove(segment);
+            self.rooms(segment.used_for()).remove(segment);
             inner.mapped_slots.set(inner.mapped_slots.get() - segment.mapped());
             // SAFETY: no slot of it is taken, and it is on no list any more.
-            unsafe { self.range_of(segment).unmap() };
+            unsafe { Self::range_of(segment).unmap() };
         }
         inner.mapped_slots.get() < mapped_before
     }
@@ -272,7 +377,7 @@ impl Locked {
 
     /// Obtains a segment, and the pages of so many of its slots, if it has so many; gives of how many.
     fn obtain_slots(&self, count: usize) -> usize {
-        let Some(segment) = self.add_segment(count) else { return 0 };
+        let Some(segment) = self.add_segment(Use::Small, count) else { return 0 };
         let mut obtained = 0;
         for slot in SlotIndex::all().filter(|slot| segment.slot_is_free(*slot).0).take(count) {
             let start = segment.slot_start(slot);
@@ -284,8 +389,7 @@ impl Locked {
                 unsafe { start.add(offset).write_volatile(0) };
             }
             segment.mark_dirty(slot, 1);
-            let inner = self.inner();
-            inner.dirty_slots.set(inner.dirty_slots.get() + 1);
+            self.note_dirty(segment, 1);
             obtained += 1;
         }
         obtained

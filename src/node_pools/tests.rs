@@ -60,7 +60,7 @@ fn a_safe_look_reads_nothing_behind_a_pointer_into_memory_that_another_thread_gi
     let block = pools.allocate_on(bytes(100), node).unwrap();
     // As when its memory went back between a look at the map and one at the headers: the map says that there are some,
     // but nothing can be read.
-    let range = address_map::map(Part::Unbound, 0, GRANULE).unwrap();
+    let range = address_map::map(Part::FirstTouch(NodeIndex::FIRST), 0, GRANULE).unwrap();
     let start = range.start;
     // SAFETY: just mapped, and nobody's.
     unsafe { os::forbid(start, GRANULE) };
