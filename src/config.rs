@@ -127,6 +127,12 @@ impl Config {
         }
     }
 
+    /// Whether blocks are watched.
+    #[inline]
+    pub(crate) fn watches_blocks(&self) -> bool {
+        self.debug != Debug::Off
+    }
+
     /// Bytes that each node's pool obtains when its first thread arrives, and keeps (`HOMING_POOL_SIZE`): no more than there
     /// are to be had then, by what the machine, the node and the process's control groups have left, less a part of that;
     /// one line on standard error tells where they are fewer. What it keeps counts against its limit.

@@ -62,7 +62,7 @@ impl Said {
 /// Whether the mode is on.
 #[inline]
 pub(crate) fn is_on() -> bool {
-    config::current().debug != Debug::Off
+    config::current().watches_blocks()
 }
 
 /// Done once, when the process is set up and may allocate: what stacks are read with may have to be loaded.

@@ -28,8 +28,6 @@ pub(crate) const ON: bool = cfg!(feature = "hardened");
 
 /// Slots from one guard of a segment to the next.
 pub(crate) const GUARD_EVERY: usize = 16;
-/// Slots of a segment that are guards: one in each [`GUARD_EVERY`], and the last.
-pub(crate) const GUARDS: usize = if ON { crate::segment::SLOTS / GUARD_EVERY + 1 } else { 0 };
 
 /// The random numbers that links are encoded with. Written once, before there is any link.
 static KEYS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];

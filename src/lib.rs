@@ -21,19 +21,6 @@
 //! - [`Budget`]: a limit in bytes around any of them, or around [`Homing`] itself;
 //! - `NodeAlloc` (feature `allocator-api2`): collections on a chosen node. With that feature all of them are allocators of
 //!   that crate.
-//!
-//! The crate is built in floors; each knows those under it and nothing above:
-//!
-//! | floor | modules |
-//! |---|---|
-//! | shapes | `pool`, `node_pools`, `bump`, `budget`, with `source`, `ids` and `allocators` |
-//! | face | `global`, `entry`, `placement`, `node_alloc`, `stats`, `audit`, `hwloc` |
-//! | heap | `heap`, `process`, `debug`, `place` |
-//! | thread | `arena` |
-//! | node | `node` |
-//! | memory | `slab`, `segment`, `large`, `misuse` |
-//! | ground | `address_map`, `size_class`, `topology`, `config`, `hardened` |
-//! | bedrock | `os`, `sync`, `timer`, `message`, `arith` |
 
 #[cfg_attr(homing_loom, allow(dead_code))]
 mod sync;
@@ -92,6 +79,8 @@ mod node;
 mod node_alloc;
 #[cfg(not(homing_loom))]
 mod node_pools;
+#[cfg(all(not(homing_loom), feature = "allocator-api2"))]
+mod older_allocators;
 #[cfg(not(homing_loom))]
 mod os;
 #[cfg(not(homing_loom))]

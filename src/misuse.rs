@@ -10,7 +10,6 @@ use crate::address_map;
 use crate::block::Block;
 use crate::large::Mapping;
 use crate::message::{Bytes, Line};
-use crate::node;
 use crate::os;
 use crate::segment::{Owner, SegmentPtr, SlotIndex};
 use crate::slab::Slab;
@@ -165,7 +164,7 @@ pub(crate) fn about(line: Line, address: usize) -> Line {
     // SAFETY: headers stand there, since a range begins with what masking leads to.
     let segment = unsafe { SegmentPtr::of(address) };
     let slot = SlotIndex::of(address);
-    let name_node = |line: Line, node: NodeIndex| match node == node::spread() {
+    let name_node = |line: Line, node: NodeIndex| match node == topology::spread() {
         true => line.text(", spread over nodes"),
         false => line.text(", node ").number(usize::from(topology::machine().id(node).number())),
     };

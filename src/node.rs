@@ -31,6 +31,8 @@ use rooms::Rooms;
 pub(crate) use purge::{goes_at_once, set_least_that_goes_at_once, set_most_that_waits};
 pub(crate) use slots::{Run, Slots};
 
+pub(crate) use crate::topology::spread;
+
 /// A node's pool. On a page of its own, which lies on the node: see [`place_pools`].
 #[repr(C, align(4096))]
 pub(crate) struct Pool {
@@ -170,11 +172,6 @@ pub(crate) fn any_is_mine() -> bool {
 #[inline]
 pub(crate) fn pool(node: NodeIndex) -> &'static Pool {
     &POOLS[node.get()]
-}
-
-/// The "node" of the memory that is spread over all nodes.
-pub(crate) fn spread() -> NodeIndex {
-    NodeIndex::new(topology::machine().count())
 }
 
 /// Where a thread runs, in so far as its [`home`] depends on it: while this stays the same, so does the home.

@@ -1,6 +1,9 @@
 //! What is done once a process: reading the machine and the settings, and the hooks of threads, forks and the end.
 
+use core::ptr::NonNull;
+
 use crate::config::{self, Config};
+use crate::sync::first::First;
 use crate::sync::once::{Entry, Once};
 use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Backoff, Ordering};
 use crate::{address_map, arena, debug, hardened, node, os, stats, topology};
@@ -10,6 +13,8 @@ static SET_UP: Once = Once::new();
 static HOOKS: Once = Once::new();
 static END: Once = Once::new();
 static FORK_HANDLERS: Once = Once::new();
+/// See [`clean_up_by`].
+static CLEAN_UP: First<extern "C" fn()> = First::new();
 
 /// First uses that found no environment; after so many, the process has none (clearenv(3)).
 static EARLY: AtomicU32 = AtomicU32::new(0);
@@ -114,11 +119,20 @@ pub(crate) fn end() {
 /// back what nobody uses. What is still used stays where it is. Other threads may be at work, if the process exits.
 fn leave() {
     if os::own_shared_object().is_some() {
-        crate::thread_cleanup();
+        // SAFETY: a static, by `clean_up_by`.
+        if let Some(clean_up) = CLEAN_UP.get().map(|clean_up| unsafe { clean_up.read() }) {
+            clean_up();
+        }
+        arena::enter::clean_up_thread();
         os::remove_thread_hooks();
         ThreadEnd::wait_for_all();
         arena::give_everything_back();
     }
+}
+
+/// Has what others than arenas keep for the calling thread given up before this code is unloaded. It is the same at every call.
+pub(crate) fn clean_up_by(clean_up: &'static extern "C" fn()) {
+    CLEAN_UP.publish(NonNull::from(clean_up));
 }
 
 /// Threads that are in the middle of a hook for their end.

@@ -37,8 +37,10 @@ pub(crate) const SLOT: usize = 64 << 10;
 pub(crate) const SLOTS: usize = GRANULE / SLOT;
 /// The first slot that can hold blocks.
 pub(crate) const FIRST_SLOT: usize = 2;
+/// Slots of a segment that are guards: one in each [`hardened::GUARD_EVERY`], and the last.
+const GUARDS: usize = if hardened::ON { SLOTS / hardened::GUARD_EVERY + 1 } else { 0 };
 /// Slots of a segment that can hold blocks.
-pub(crate) const USABLE_SLOTS: usize = SLOTS - FIRST_SLOT - hardened::GUARDS;
+pub(crate) const USABLE_SLOTS: usize = SLOTS - FIRST_SLOT - GUARDS;
 
 const HEADER: usize = size_of::<SlabHeader>();
 /// Where the owner words begin, in bytes from the segment's start. Mappings (`large`) keep theirs at the same place.
@@ -430,7 +432,7 @@ impl SegmentPtr {
         };
         // However it falls, all but the last slot's come before that.
         let phase = FIRST_SLOT + hardened::random(hardened::GUARD_EVERY - 1 - FIRST_SLOT);
-        (phase..SLOTS - 1).step_by(hardened::GUARD_EVERY).take(hardened::GUARDS - 1).for_each(guard);
+        (phase..SLOTS - 1).step_by(hardened::GUARD_EVERY).take(GUARDS - 1).for_each(guard);
         guard(SLOTS - 1);
     }
 

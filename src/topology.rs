@@ -67,3 +67,8 @@ impl NodeIndex {
         self.0 as usize % INDICES
     }
 }
+
+/// The "node" of the memory that is spread over all nodes.
+pub(crate) fn spread() -> NodeIndex {
+    NodeIndex::new(machine().count())
+}

@@ -12,6 +12,7 @@ POOL = "src/pool/slabs.rs"
 GUARD = "src/pool/guard.rs"
 HARDENED, CXX, C = "src/hardened.rs", "preload/src/cxx.rs", "preload/src/c.rs"
 BLOCKS, BUDGET, BUDGETS, LEDGER = "src/node_pools/blocks.rs", "src/budget.rs", "src/budget/allocator.rs", "src/budget/ledger.rs"
+DESIGN = "docs/design.md"
 
 REFUSALS = "refusals+fault-injection"
 FORK_LOCKS = "fork_locks+fault-injection"
@@ -216,4 +217,14 @@ MUTATIONS = [
      "{ let _ = settings; Bump::open(Arena::Owned(homing::Bump::new()), place) }", "preload/header"),
     # Panics.
     ("an index is checked", SEGMENT, "        self.header().free_count.get() as usize", "        [0, self.header().free_count.get() as usize][usize::from(self.address() != 0)]", "ci/panics"),
+    # Floors.
+    ("floors: a module uses one above it", "src/timer.rs", "use crate::os;\n", "use crate::{arith, config::Config, os};\n", "ci/floors"),
+    ("floors: a path leads out of a folder, and up", "src/segment/owner.rs", "use crate::arith::align_down;\n", "use super::super::node;\n", "ci/floors"),
+    ("floors: what lib.rs defines is called from below", "src/timer.rs", "use crate::os;\n", "use crate::os;\nfn count() {\n    crate::stats();\n}\n", "ci/floors"),
+    ("floors: a module stands in no row", DESIGN, "`timer`, ", "", "ci/floors"),
+    ("floors: a module stands in two rows", DESIGN, "`timer`, ", "`timer`, `slab`, ", "ci/floors"),
+    ("floors: a row names a module that is not there", DESIGN, "`timer`, ", "`timer`, `clock`, ", "ci/floors"),
+    ("floors: an arrow goes up and is not listed", DESIGN, "`heap`, `process`;", "`heap`;", "ci/floors"),
+    ("floors: an arrow is listed and does not go up", DESIGN, "`heap`, `process`;", "`heap`, `process`, `stats`;", "ci/floors"),
+    ("floors: a file is longer than 600 lines", "src/timer.rs", "use crate::os;\n", "use crate::os;\n" + 600 * "\n", "ci/floors"),
 ]

@@ -5,7 +5,6 @@ use core::ptr::{self, NonNull};
 use super::{Arena, emergency, idle};
 use crate::block::{self, Block};
 use crate::config::{self, Zero};
-use crate::debug;
 use crate::misuse::double_free;
 use crate::node::{self, Locked};
 use crate::os;
@@ -107,11 +106,12 @@ impl Arena {
         }
         let handed = self.allocate_block(class, want_zero)?;
         let pointer = handed.block;
+        let config = config::current();
         let is_zero = handed.is_zero
-            || match config::current().zero {
+            || match config.zero {
                 Zero::Off => false,
                 // It looks for writes first, and clears what it hands out by itself.
-                _ if debug::is_on() => false,
+                _ if config.watches_blocks() => false,
                 // SAFETY: the block is `size` bytes long and nobody's yet.
                 Zero::Alloc => unsafe {
                     ptr::write_bytes(pointer.as_ptr(), 0, class.size());
@@ -211,7 +211,8 @@ impl Arena {
     /// Sees to the pages of the class's current slab, of which no block was handed out yet. No lock is held.
     fn furnish(&self, class: ClassId, used_before: usize) {
         let Some(slab) = self.current[class].get() else { return };
-        if (config::current().zero == Zero::Free || debug::is_on()) && used_before > 0 {
+        let config = config::current();
+        if (config.zero == Zero::Free || config.watches_blocks()) && used_before > 0 {
             // Runs and slabs clear what they free, but for links, and blocks that others never gave back whole. The debug
             // mode takes what is not zero for a record of its own.
             // SAFETY: the slots were just taken and are committed.

@@ -160,6 +160,7 @@ fn begin() -> Result<NonNull<Local>, BumpError> {
     if !process::set_up(&Config::new()) {
         return Err(BumpError::Reentered);
     }
+    process::clean_up_by(&CLEAN_UP);
     let bump = UnsafeCell::new(Bump::with(config::current().bump));
     let no_memory = BumpError::NoMemory { size: size_of::<Local>(), align: align_of::<Local>() };
     let local = Source::Caller.allocate(size_of::<Local>(), align_of::<Local>(), false).ok_or(no_memory)?;
@@ -207,8 +208,10 @@ extern "C" fn on_thread_end(value: *mut c_void) {
     }
 }
 
+static CLEAN_UP: extern "C" fn() = clean_up_thread;
+
 /// Gives the calling thread's arena up; its next use begins clean.
-pub(crate) fn clean_up_thread() {
+pub(crate) extern "C" fn clean_up_thread() {
     if let Some(local) = NonNull::new(os::thread_value().cast::<Local>())
         && give_up(local)
     {
