@@ -65,6 +65,10 @@ impl ArenaId {
     }
 }
 
+/// Slabs of more than a slot that an arena keeps without a block in use, of those of which no more than so many bytes were carved.
+const SPARE: usize = 4;
+const SPARE_CARVED: usize = 128 << 10;
+
 /// An arena. But for `inbox`, every field is read and written only by who holds it. Zero bytes are a valid arena that
 /// has nothing, and so can be allocated from and freed to only by the slow paths.
 #[repr(C, align(4096))]
@@ -94,6 +98,9 @@ pub(crate) struct Arena {
     id: Cell<Option<ArenaId>>,
     /// By class, a bit: a slab of the class was used up once.
     filled: ByClass<Cell<bool>>,
+    /// The classes of more than a slot whose current slabs were found without a block in use lately, and which goes next.
+    spare: [Cell<Option<ClassId>>; SPARE],
+    next_spare: Cell<usize>,
     /// Runs that were handed out again from there, ever, and their bytes.
     reused_runs: Tally,
     reused_bytes: Tally,
@@ -167,6 +174,8 @@ impl Arena {
             seen_at: Cell::new(None),
             id: Cell::new(None),
             filled: ByClass::new([const { Cell::new(false) }; CLASSES]),
+            spare: [const { Cell::new(None) }; SPARE],
+            next_spare: Cell::new(0),
             reused_runs: Tally::new(),
             reused_bytes: Tally::new(),
             lookout: Lookout::new(),

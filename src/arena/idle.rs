@@ -80,11 +80,17 @@ pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
     Some(arena)
 }
 
-/// Puts an arena whose thread has gone among the idle ones.
+/// Idle arenas that keep their slabs as they were, for the next threads.
+const WARM: usize = 4;
+
+/// Puts an arena whose thread has gone among the idle ones. All but the last few have given up what no block is used of.
 pub(super) fn put(pool: &Locked, arena: &'static Arena) {
     let shelf = pool.shelf();
     arena.next_idle.set(shelf.idle.replace(Some(arena)));
     shelf.puts.set(shelf.puts.get().wrapping_add(1));
+    if let Some(cold) = each(pool).nth(WARM) {
+        cold.give_up_unused(Some(pool));
+    }
 }
 
 /// The idle arenas.

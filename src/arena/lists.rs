@@ -2,9 +2,9 @@
 
 use core::ptr::{self, NonNull};
 
-use super::{Arena, emergency, idle};
+use super::{Arena, SPARE, SPARE_CARVED, emergency, idle};
 use crate::block::{self, Block};
-use crate::config::{self, Zero};
+use crate::config::{self, Policy, Zero};
 use crate::misuse::double_free;
 use crate::node::{self, Locked};
 use crate::os;
@@ -217,6 +217,11 @@ impl Arena {
             // mode takes what is not zero for a record of its own.
             // SAFETY: the slots were just taken and are committed.
             unsafe { slab.start().write_bytes(0, slab.slots() * SLOT) };
+        } else if !self.filled[class].get() && used_before > 0 && config::current().policy != Policy::Bind {
+            // The class has not filled a slab yet, and may use little of this one: but for its first blocks it is not kept in memory.
+            let first = os::page_size().min(SLOT);
+            // SAFETY: likewise. Where the kernel refuses, nothing has changed.
+            let _ = unsafe { os::purge(slab.start().add(first), slab.slots() * SLOT - first) };
         } else if self.filled[class].get() && used_before == 0 && slab.slots() == 1 {
             // The class fills slabs: have the kernel provide this one's pages in one go.
             // SAFETY: likewise.
@@ -428,7 +433,7 @@ impl Arena {
             double_free(block);
         }
         match slab.state() {
-            State::Current => self.all_came_back(slab),
+            State::Current => self.all_came_back(slab, pool),
             // The last one of its class stays until the arena is tidied: blocks that come and go in turn would begin and
             // give up a slab each time.
             State::Partial if slab.links().0.get().is_none() && slab.links().1.get().is_none() => {
@@ -452,7 +457,12 @@ impl Arena {
     /// Every block of the current slab is on its local list, so none is on the arena's: they become the arena's list. The
     /// one freed last stays behind, first on the local list, so that a second free of it is noticed; where it is the
     /// only one, a second free ends here, with a block on the arena's list.
-    fn all_came_back(&self, slab: Slab) {
+    ///
+    /// Large slabs are not kept so if they are too many, or much of them was used.
+    fn all_came_back(&self, slab: Slab, pool: Option<&Locked>) {
+        if slab.slots() > 1 && !self.spares(slab, pool) {
+            return;
+        }
         let list = self.list(slab.class());
         if let Some(block) = slab.last_freed().filter(|_| list.get().is_some()) {
             double_free(block);
@@ -461,6 +471,24 @@ impl Arena {
             list.set(Some(first));
             self.count_listed(slab.class(), count);
         }
+    }
+
+    /// Whether a current slab of more than a slot, of which no block is in use, stays; if not, it is given up.
+    #[inline(never)]
+    fn spares(&self, slab: Slab, pool: Option<&Locked>) -> bool {
+        let class = slab.class();
+        if slab.carved() as usize * slab.block_size() > SPARE_CARVED {
+            self.give_up_current(class, pool);
+            return false;
+        }
+        if !self.spare.iter().any(|place| place.get() == Some(class)) {
+            let next = self.next_spare.get() % SPARE;
+            self.next_spare.set(next + 1);
+            if let Some(old) = self.spare[next].replace(Some(class)) {
+                self.give_up_current(old, pool);
+            }
+        }
+        true
     }
 
     /// Sends home what waits in the outbox, takes what others have freed, and gives up partial slabs that are empty.
@@ -484,23 +512,26 @@ impl Arena {
     /// Gives up current slabs of which every block is here. For an arena that may be at rest for long.
     pub(crate) fn give_up_unused(&self, pool: Option<&Locked>) {
         self.tidy(pool);
-        for class in ClassId::all() {
-            let Some(slab) = self.current[class].get() else { continue };
-            let mut blocks = block::list_from(self.list(class).get());
-            let waiting = blocks.by_ref().take(slab.carved() as usize).count() as u32;
-            if let Some(block) = blocks.next() {
-                // A block that was freed twice unnoticed: the list has come back to it.
-                double_free(block);
+        ClassId::all().for_each(|class| self.give_up_current(class, pool));
+    }
+
+    /// Gives up the class's current slab, if every block of it is here.
+    fn give_up_current(&self, class: ClassId, pool: Option<&Locked>) {
+        let Some(slab) = self.current[class].get() else { return };
+        let mut blocks = block::list_from(self.list(class).get());
+        let waiting = blocks.by_ref().take(slab.carved() as usize).count() as u32;
+        if let Some(block) = blocks.next() {
+            // A block that was freed twice unnoticed: the list has come back to it.
+            double_free(block);
+        }
+        if waiting == slab.out() {
+            self.current[class].set(None);
+            self.listed[class].take_off(u64::from(waiting));
+            if let Some(first) = self.list(class).take() {
+                let _ = slab.give_back(first, waiting);
             }
-            if waiting == slab.out() {
-                self.current[class].set(None);
-                self.listed[class].take_off(u64::from(waiting));
-                if let Some(first) = self.list(class).take() {
-                    let _ = slab.give_back(first, waiting);
-                }
-                self.link_partial(slab);
-                self.give_up(slab, pool);
-            }
+            self.link_partial(slab);
+            self.give_up(slab, pool);
         }
     }
 }
