@@ -196,14 +196,15 @@ impl Held<'_> {
 
     /// Takes the empty region out, if there is one.
     pub(super) fn take_empty(&mut self) -> Option<Region> {
-        let start = self.first_empty(0)?;
+        let all = self.config.region_granules();
+        let start = self.regions.first(all)?.start();
         self.take_out(start)
     }
 
     /// A block of the first region that has room for it.
     #[inline(always)]
     fn cut(&mut self, size: usize, align: usize) -> Option<NonNull<u8>> {
-        let region = self.regions.first(0, (size / GRANULE) as Granules)?;
+        let region = self.regions.first((size / GRANULE) as Granules)?;
         let start = region.start();
         cut_from(region, size, align).or_else(|| self.cut_behind(start, size, align))
     }
@@ -213,7 +214,7 @@ impl Held<'_> {
     fn cut_behind(&mut self, start: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
         let mut start = start;
         loop {
-            let region = self.regions.first(start + 1, (size / GRANULE) as Granules)?;
+            let region = self.regions.first_from(start + 1, (size / GRANULE) as Granules)?;
             start = region.start();
             if let Some(block) = cut_from(region, size, align) {
                 return Some(block);
@@ -277,6 +278,12 @@ impl Inner {
         self.regions.get(address).filter(|region| address < region.end())?.live_at(address)
     }
 
+    /// Looks at nodes of the tree so far.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        self.regions.looks.get()
+    }
+
     /// The region that an address leads to.
     #[inline(always)]
     fn region_at(&mut self, address: usize) -> Option<Entry<'_, Region>> {
@@ -292,15 +299,12 @@ impl Inner {
         }
     }
 
-    /// Where the first region from that address on without a live block begins.
-    fn first_empty(&mut self, from: usize) -> Option<usize> {
-        self.regions.first(from, self.config.region_granules()).map(|region| region.start())
-    }
-
     /// Whether another region than the one that begins there has no live block.
     #[cold]
     fn has_other_empty(&mut self, start: usize) -> bool {
-        self.first_empty(0) != Some(start) || self.first_empty(start + 1).is_some()
+        let all = self.config.region_granules();
+        self.regions.first(all).is_some_and(|first| first.start() != start)
+            || self.regions.first_from(start + 1, all).is_some()
     }
 }
 
