@@ -398,7 +398,7 @@ impl NodePools {
     #[inline(always)]
     fn find(&self, address: usize) -> Option<Owned<'_>> {
         let node = node_by_address(address)?;
-        let pool = self.made_pool(node)?.hold()?;
+        let mut pool = self.made_pool(node)?.hold()?;
         let size = pool.find(address)?;
         Some(Owned { node, pool, size })
     }
@@ -482,7 +482,7 @@ unsafe fn publish<T>(first: &First<T>, source: Source, value: T) -> Option<&T> {
 
 /// What the pool of that node knows of an address; with the pool, held, where a live block begins there.
 fn look_in(node: NodeIndex, pool: &NodePool, address: usize) -> Result<(Known, Option<Owned<'_>>), NodePoolsError> {
-    let pool = pool.hold().ok_or_else(|| NodePoolsError::Reentered { node: id_of(node) })?;
+    let mut pool = pool.hold().ok_or_else(|| NodePoolsError::Reentered { node: id_of(node) })?;
     match pool.look_up(address) {
         known @ Known::Live(size) => Ok((known, Some(Owned { node, pool, size }))),
         Known::Misled(Misled::Freed) => Err(NodePoolsError::DoubleFree),

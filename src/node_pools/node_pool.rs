@@ -168,7 +168,7 @@ impl Held<'_> {
     /// Takes the region out that begins there.
     #[cold]
     pub(super) fn take_out(&mut self, start: usize) -> Option<Region> {
-        let region = self.regions.get_mut(start)?.take();
+        let region = self.regions.find(start)?.take();
         self.gone.remember(region.start(), region.end());
         let reserved = self.pool.figures.reserved() - region.size();
         self.pool.figures.note_regions(self.regions.len(), reserved);
@@ -274,8 +274,8 @@ impl Held<'_> {
 impl Inner {
     /// The bytes of the live block that begins at that address.
     #[inline(always)]
-    pub(super) fn find(&self, address: usize) -> Option<usize> {
-        self.regions.get(address).filter(|region| address < region.end())?.live_at(address)
+    pub(super) fn find(&mut self, address: usize) -> Option<usize> {
+        self.region_at(address)?.live_at(address)
     }
 
     /// Looks at nodes of the tree so far.
@@ -287,16 +287,15 @@ impl Inner {
     /// The region that an address leads to.
     #[inline(always)]
     fn region_at(&mut self, address: usize) -> Option<Entry<'_, Region>> {
-        self.regions.get_mut(address).filter(|region| address < region.end())
+        self.regions.find(address).filter(|region| address < region.end())
     }
 
     /// What is known of the pointer with that address.
-    pub(super) fn look_up(&self, address: usize) -> Known {
-        match self.regions.get(address).filter(|region| address < region.end()) {
-            Some(region) => region.block_at(address).map_or_else(Known::Misled, Known::Live),
-            None if self.gone.contains(address) => Known::Gone,
-            None => Known::No,
+    pub(super) fn look_up(&mut self, address: usize) -> Known {
+        if let Some(region) = self.region_at(address) {
+            return region.block_at(address).map_or_else(Known::Misled, Known::Live);
         }
+        if self.gone.contains(address) { Known::Gone } else { Known::No }
     }
 
     /// Whether another region than the one that begins there has no live block.

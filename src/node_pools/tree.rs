@@ -76,14 +76,14 @@ impl<T> Tree<T> {
 
     /// The last value whose address is not above that one.
     #[inline]
-    pub(super) fn get(&self, address: usize) -> Option<&T> {
-        self.find(address).map(|at| &self.node(at).value)
-    }
-
-    /// The same, to be changed.
-    #[inline]
-    pub(super) fn get_mut(&mut self, address: usize) -> Option<Entry<'_, T>> {
-        self.find(address).map(|at| Entry { tree: self, at })
+    pub(super) fn find(&mut self, address: usize) -> Option<Entry<'_, T>> {
+        let (mut at, mut found) = (self.root, None);
+        while let Some(node) = at {
+            let is_found = self.node(node).address <= address;
+            found = if is_found { at } else { found };
+            at = self.node(node).below[usize::from(is_found)];
+        }
+        found.map(|at| Entry { tree: self, at })
     }
 
     /// The first value whose number is `least` (not 0) or more.
@@ -164,17 +164,6 @@ impl<T> Tree<T> {
         self.look_up(above);
         // SAFETY: `insert` has put it there, and no link leads to it any more.
         unsafe { array::take(at) }.value
-    }
-
-    #[inline]
-    fn find(&self, address: usize) -> Link<T> {
-        let (mut at, mut found) = (self.root, None);
-        while let Some(node) = at {
-            let is_found = self.node(node).address <= address;
-            found = if is_found { at } else { found };
-            at = self.node(node).below[usize::from(is_found)];
-        }
-        found
     }
 
     /// Has a node change places with the one above it.
@@ -331,12 +320,12 @@ mod tests {
                 }
                 Step::Take(which) if !model.is_empty() => {
                     let (address, _) = model.remove(which % model.len());
-                    assert_eq!(tree.get_mut(address).unwrap().take().0, address);
+                    assert_eq!(tree.find(address).unwrap().take().0, address);
                 }
                 Step::Set(which, number) if !model.is_empty() => {
                     let which = which % model.len();
                     model[which].1 = number;
-                    tree.get_mut(model[which].0).unwrap().set(number);
+                    tree.find(model[which].0).unwrap().set(number);
                 }
                 Step::Take(_) | Step::Set(..) => {}
             }
@@ -345,7 +334,7 @@ mod tests {
             assert_eq!(tree.largest(), model.iter().map(|(_, number)| *number).max().unwrap_or(0));
             for from in 0..=100 {
                 let right = model.iter().rev().map(|(address, _)| *address).find(|address| *address <= from);
-                assert_eq!(tree.get(from).map(|found| found.0), right, "{model:?} to {from}");
+                assert_eq!(tree.find(from).map(|found| found.0), right, "{model:?} to {from}");
                 for least in [1, 5, 9, 10] {
                     let right = model.iter().find(|(address, number)| *address >= from && *number >= least);
                     let right = right.map(|(address, _)| *address);
