@@ -2,6 +2,7 @@
 //!
 //! - `node_pool`: the pool of one node: its regions by address, behind a lock of its own
 //! - `region`: a range of memory from the heap, cut into blocks, or one block
+//! - `tree`: the regions by address, and the first of them that has room
 //! - `blocks`: how a region is cut, kept apart from the blocks; `bits`, `maxima` and `late` are what it is made of
 //! - `gone`: what went back lately, to tell what was freed already
 //!
@@ -23,6 +24,7 @@ mod region;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use core::alloc::Layout;
 use core::fmt;
@@ -68,8 +70,7 @@ pub use stats::NodePoolsStats;
 ///   replaced (x86-64, one node, regions of 1 MiB, 100 and 1100 live blocks), 560 to 590 with as many holes as live blocks,
 ///   760 to 800 with sizes of 16 to 515 bytes at random; more by the logarithm of the size of a region and of
 ///   the number of regions; blocks aligned to more than 16 bytes may have free blocks looked through that have room, but not
-///   so aligned. A block with a region of its own costs what the heap's large blocks cost, and a step for each other region
-///   of the node. Where a thread wants many small blocks of one size, the heap itself is twenty times quicker.
+///   so aligned. A block with a region of its own costs what the heap's large blocks cost. Where a thread wants many small blocks of one size, the heap itself is twenty times quicker.
 /// - *Re-entry* (a signal handler on top of an operation of the same thread): [`NodePoolsError::Reentered`]; nothing waits.
 ///   A handler on top of the heap's own operations is served as long as no region must be obtained, and gets `Full` then;
 ///   and as long as no other thread is using that node's pool, which may be waiting for the heap: it gets `Reentered` then.
@@ -121,7 +122,6 @@ const _: () = {
 struct Owned<'a> {
     node: NodeIndex,
     pool: Held<'a>,
-    region: usize,
     size: usize,
 }
 
@@ -236,7 +236,7 @@ impl NodePools {
     pub unsafe fn resize_in_place(&self, block: NonNull<u8>, size: usize) -> Result<bool, NodePoolsError> {
         let mut owned = self.look_up(block)?;
         let Some(new) = block_size(size) else { return Ok(false) };
-        Ok(owned.pool.resize(owned.region, block.as_ptr().addr(), owned.size, new))
+        Ok(owned.pool.resize(block.as_ptr().addr(), owned.size, new))
     }
 
     /// The node whose pool a live block is of.
@@ -338,10 +338,7 @@ impl NodePools {
     fn make_pool(&self, node: NodeIndex) -> Option<&NodePool> {
         let table = self.table().or_else(|| {
             let source = Source::Caller;
-            let mut pools = Array::new(source);
-            for _ in 0..topology::machine().count() {
-                pools.insert(pools.len(), First::new()).ok()?;
-            }
+            let pools = Array::of(source, topology::machine().count(), First::new)?;
             // SAFETY: a table's place in memory is this value's from here on.
             Some(unsafe { publish(&self.table, source, Table { id: NodePoolsId::next(), pools })? })
         })?;
@@ -401,9 +398,9 @@ impl NodePools {
     #[inline(always)]
     fn find(&self, address: usize) -> Option<Owned<'_>> {
         let node = node_by_address(address)?;
-        let pool = self.made_pool(node)?.hold()?;
-        let (region, size) = pool.find(address)?;
-        Some(Owned { node, pool, region, size })
+        let mut pool = self.made_pool(node)?.hold()?;
+        let size = pool.find(address)?;
+        Some(Owned { node, pool, size })
     }
 
     /// Looks for it wherever it may be; says what that look finds wrong with a pointer to none.
@@ -460,7 +457,7 @@ impl Drop for NodePools {
         let Some(table) = self.table.get() else { return };
         // SAFETY: published by `make_pool`, and nobody uses it any more, since nobody else has this value.
         let table = unsafe { array::take(table) };
-        for pool in table.pools.drain().filter_map(|pool| pool.get()) {
+        for pool in table.pools.iter().filter_map(First::get) {
             // SAFETY: as above.
             drop(unsafe { array::take(pool) });
         }
@@ -485,12 +482,12 @@ unsafe fn publish<T>(first: &First<T>, source: Source, value: T) -> Option<&T> {
 
 /// What the pool of that node knows of an address; with the pool, held, where a live block begins there.
 fn look_in(node: NodeIndex, pool: &NodePool, address: usize) -> Result<(Known, Option<Owned<'_>>), NodePoolsError> {
-    let pool = pool.hold().ok_or_else(|| NodePoolsError::Reentered { node: id_of(node) })?;
+    let mut pool = pool.hold().ok_or_else(|| NodePoolsError::Reentered { node: id_of(node) })?;
     match pool.look_up(address) {
-        (region, known @ Known::Live(size)) => Ok((known, Some(Owned { node, pool, region, size }))),
-        (_, Known::Misled(Misled::Freed)) => Err(NodePoolsError::DoubleFree),
-        (_, Known::Misled(Misled::Within { offset, size })) => Err(NodePoolsError::Interior { offset, size }),
-        (_, known) => Ok((known, None)),
+        known @ Known::Live(size) => Ok((known, Some(Owned { node, pool, size }))),
+        Known::Misled(Misled::Freed) => Err(NodePoolsError::DoubleFree),
+        Known::Misled(Misled::Within { offset, size }) => Err(NodePoolsError::Interior { offset, size }),
+        known => Ok((known, None)),
     }
 }
 

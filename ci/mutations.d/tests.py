@@ -17,6 +17,7 @@ DESIGN = "docs/design.md"
 REFUSALS = "refusals+fault-injection"
 FORK_LOCKS = "fork_locks+fault-injection"
 ATTACKS = "hardened+hardened"
+TREE = "src/node_pools/tree.rs"
 NODE_POOLS = "node_pools+allocator-api2"
 NODE_POOLS_MODEL = "node_pools_model+allocator-api2"
 BUDGET_TESTS, AROUND = "budget+allocator-api2", "budget_around+allocator-api2"
@@ -90,7 +91,7 @@ MUTATIONS = [
     ("node pools: a freed block is not joined with the hole behind it", BLOCKS, "        if !self.is_hole(end) {\n            return self.note_hole",
      "        if true {\n            return self.note_hole", NODE_POOLS + " adjacent neighbours", NODE_POOLS_MODEL),
     ("node pools: a hole is taken for a live block", BLOCKS, "line.blocks & !line.holes & bit(granule) != 0",
-     "line.blocks & bit(granule) != 0", NODE_POOLS + " freed_twice"),
+     "line.blocks & bit(granule) != 0", "node_pools freed_twice"),
     ("node pools: a hole that was carved counts as long as it was", BLOCKS, "        self.note_loss(block, end - block);\n", "",
      NODE_POOLS + " figures fragmentation", NODE_POOLS_MODEL),
     ("node pools: the tail is no free memory", BLOCKS, "self.room.largest().max((self.count - self.tail) as Granules)", "self.room.largest()",
@@ -121,6 +122,17 @@ MUTATIONS = [
      INSIDE + " node_pools::maxima"),
     ("node pools' maxima: the place that is asked from is passed by", "src/node_pools/maxima.rs", "else { self.first_leaf + from }", "else { self.first_leaf + from + 1 }",
      INSIDE + " node_pools::maxima"),
+    ("node pools' tree: a row of addresses is a row of ranks", TREE,
+     "(mixed ^ mixed >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)", "mixed & 0 | address as u64", INSIDE + " node_pools::tree",
+     INSIDE + " node_pools::tests"),
+    ("node pools' tree: a number that changes is not told above", TREE, "            self.tree.look_up(Some(self.at));\n", "",
+     INSIDE + " node_pools::tree", NODE_POOLS_MODEL),
+    ("node pools' tree: a node that comes lower says what it said", TREE, "        self.look(above);\n        self.look(at);\n", "        self.look(at);\n",
+     INSIDE + " node_pools::tree"),
+    ("node pools' tree: what was taken out is not told above", TREE, "        self.length -= 1;\n        self.look_up(above);\n", "        self.length -= 1;\n",
+     INSIDE + " node_pools::tree"),
+    ("node pools' tree: what lies on the right of a small one is passed by", TREE, "node.number >= least || self.largest_in(right) >= least {",
+     "node.number >= least {", INSIDE + " node_pools::tree"),
     ("node pools: a handler waits for whom it interrupted", "src/node_pools.rs",
      "        let mut held = pool.hold().ok_or_else(|| NodePoolsError::Reentered { node: id_of(node) })?;\n",
      "        let mut held = pool.hold().ok_or_else(full)?;\n", INSIDE + " node_pools::tests"),

@@ -17,11 +17,6 @@ pub(super) struct Maxima {
 }
 
 impl Maxima {
-    /// A row without a number.
-    pub(super) const fn none(source: Source) -> Self {
-        Maxima { nodes: Array::new(source), first_leaf: 0, largest: 0 }
-    }
-
     /// A row of `length` zeros, or more.
     pub(super) fn new(source: Source, length: usize) -> Option<Self> {
         let (mut leaves, mut first_leaf) = (1_usize, 0);
@@ -31,11 +26,6 @@ impl Maxima {
         }
         let nodes = Array::zeros(source, first_leaf.checked_add(leaves)?)?;
         Some(Maxima { nodes, first_leaf, largest: 0 })
-    }
-
-    /// How many numbers the row has room for.
-    pub(super) fn length(&self) -> usize {
-        self.nodes.len() - self.first_leaf
     }
 
     /// The largest of all.
@@ -120,7 +110,7 @@ mod tests {
     fn the_first_that_is_large_enough_is_found_from_every_place_on() {
         for length in [1, 2, 3, 8, 50] {
             let mut maxima = Maxima::new(Source::Caller, length).unwrap();
-            let mut model = vec![0; maxima.length()];
+            let mut model = vec![0; length];
             let mut number = 99_u64;
             for _ in 0..500 {
                 number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

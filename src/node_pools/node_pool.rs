@@ -4,13 +4,12 @@ use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
-use super::array::Array;
-use super::blocks::GRANULE;
+use super::blocks::{GRANULE, Granules};
 use super::config::NodePoolsConfig;
 use super::gone::Gone;
-use super::maxima::Maxima;
 use super::region::{Misled, Region};
 use super::stats::{Figures, NodePoolsStats};
+use super::tree::{Entry, Tree};
 use crate::source::Source;
 use crate::sync::lock::{Guard, Lock};
 use crate::topology::NodeIndex;
@@ -30,10 +29,8 @@ unsafe impl Sync for NodePool {}
 pub(super) struct Inner {
     source: Source,
     config: NodePoolsConfig,
-    /// By address.
-    regions: Array<Region>,
-    /// By the same places: the longest free block of each. One at most is as long as its region, but for a moment.
-    room: Maxima,
+    /// By address, each with the length of its longest free block. One at most is as long as its region, but for a moment.
+    regions: Tree<Region>,
     gone: Gone,
 }
 
@@ -60,8 +57,8 @@ pub(super) enum Freed {
     Nothing,
     /// A block.
     Block,
-    /// The last block of that region, which is to be [taken out](Held::take_out), and dropped once the lock is free, since that
-    /// takes time.
+    /// The last block of the region that begins there, which is to be [taken out](Held::take_out), and dropped once the lock
+    /// is free, since that takes time.
     LastOf(usize),
 }
 
@@ -87,9 +84,7 @@ pub(super) struct Held<'a> {
 impl NodePool {
     /// The pool of that node, without a region yet.
     pub(super) const fn new(node: NodeIndex, config: NodePoolsConfig) -> Self {
-        let source = Source::Node(node);
-        let inner =
-            Inner { source, config, regions: Array::new(source), room: Maxima::none(source), gone: Gone::new() };
+        let inner = Inner { source: Source::Node(node), config, regions: Tree::new(), gone: Gone::new() };
         NodePool { lock: Lock::new(), inner: UnsafeCell::new(inner), figures: Figures::new() }
     }
 
@@ -156,37 +151,40 @@ impl Held<'_> {
     #[inline(always)]
     pub(super) fn free<E>(&mut self, address: usize, check: impl FnOnce(usize) -> Result<(), E>) -> Result<Freed, E> {
         let inner = &mut **self;
-        let place = inner.place_of(address);
-        let Some(region) = inner.regions.get_mut(place).filter(|region| address < region.end()) else {
-            return Ok(Freed::Nothing);
-        };
+        let Some(mut region) = inner.region_at(address) else { return Ok(Freed::Nothing) };
         let Some(size) = region.free(address, check)? else { return Ok(Freed::Nothing) };
+        let (start, longest) = (region.start(), region.longest());
         let is_gone = if region.is_of_many() {
-            let longest = region.longest();
-            inner.room.set(place, longest);
-            longest == inner.config.region_granules() && inner.regions.len() > 1 && inner.has_other_empty(place)
+            region.set(longest);
+            longest == inner.config.region_granules() && inner.regions.len() > 1 && inner.has_other_empty(start)
         } else {
             true
         };
         self.pool.figures.count_deallocation(size);
         self.note_largest_free();
-        Ok(if is_gone { Freed::LastOf(place) } else { Freed::Block })
+        Ok(if is_gone { Freed::LastOf(start) } else { Freed::Block })
     }
 
-    /// Takes that region out.
-    pub(super) fn take_out(&mut self, region: usize) -> Option<Region> {
-        let region = self.remove(region);
+    /// Takes the region out that begins there.
+    #[cold]
+    pub(super) fn take_out(&mut self, start: usize) -> Option<Region> {
+        let region = self.regions.find(start)?.take();
+        self.gone.remember(region.start(), region.end());
+        let reserved = self.pool.figures.reserved() - region.size();
+        self.pool.figures.note_regions(self.regions.len(), reserved);
         self.note_largest_free();
-        region
+        Some(region)
     }
 
-    /// Makes the live block of `old` bytes that begins at that address of that region `new` bytes long without moving it;
-    /// both are multiples of [`GRANULE`]. False where that cannot be.
-    pub(super) fn resize(&mut self, region: usize, address: usize, old: usize, new: usize) -> bool {
-        if !self.regions.get_mut(region).is_some_and(|region| region.resize(address, old, new)) {
+    /// Makes the live block of `old` bytes that begins at that address `new` bytes long without moving it; both are multiples
+    /// of [`GRANULE`]. False where that cannot be.
+    pub(super) fn resize(&mut self, address: usize, old: usize, new: usize) -> bool {
+        let Some(mut region) = self.region_at(address) else { return false };
+        if !region.resize(address, old, new) {
             return false;
         }
-        self.look_at(region);
+        let longest = region.longest();
+        region.set(longest);
         if new > old {
             self.pool.figures.count_growth(new - old);
         } else {
@@ -198,26 +196,27 @@ impl Held<'_> {
 
     /// Takes the empty region out, if there is one.
     pub(super) fn take_empty(&mut self) -> Option<Region> {
-        let region = self.first_empty(0)?;
-        self.take_out(region)
+        let all = self.config.region_granules();
+        let start = self.regions.first(all)?.start();
+        self.take_out(start)
     }
 
     /// A block of the first region that has room for it.
     #[inline(always)]
     fn cut(&mut self, size: usize, align: usize) -> Option<NonNull<u8>> {
-        let least = u32::try_from(size / GRANULE).ok()?;
-        let place = self.room.first(0, least)?;
-        self.cut_from(place, size, align).or_else(|| self.cut_behind(place, size, align))
+        let region = self.regions.first((size / GRANULE) as Granules)?;
+        let start = region.start();
+        cut_from(region, size, align).or_else(|| self.cut_behind(start, size, align))
     }
 
     /// A block of the first region behind one that has room, but none aligned so.
     #[cold]
-    fn cut_behind(&mut self, place: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
-        let least = u32::try_from(size / GRANULE).ok()?;
-        let mut place = place;
+    fn cut_behind(&mut self, start: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
+        let mut start = start;
         loop {
-            place = self.room.first(place + 1, least)?;
-            if let Some(block) = self.cut_from(place, size, align) {
+            let region = self.regions.first_from(start + 1, (size / GRANULE) as Granules)?;
+            start = region.start();
+            if let Some(block) = cut_from(region, size, align) {
                 return Some(block);
             }
         }
@@ -247,126 +246,73 @@ impl Held<'_> {
             drop(self.take_empty());
             reserved(self)?;
         }
-        self.regions.make_room()?;
-        self.make_room_for_maxima()?;
-        let source = self.source;
-        let region = obtain(source).or_else(|| {
+        self.put(size, &obtain).or_else(|| {
             // What this pool keeps may be what there is no room for beside.
             drop(self.take_empty()?);
-            obtain(source)
-        })?;
-        let (start, end, whole) = (region.start(), region.end(), region.whole());
-        let place = self.regions.partition_point(|other| other.start() < start);
+            self.put(size, &obtain)
+        })
+    }
+
+    /// Does so where the heap leaves room.
+    fn put(&mut self, size: usize, obtain: impl Fn(Source) -> Option<Region>) -> Option<NonNull<u8>> {
+        let source = self.source;
+        let region = obtain(source)?;
+        let (start, end, longest, whole) = (region.start(), region.end(), region.longest(), region.whole());
+        self.regions.insert(source, start, longest, region).ok()?;
         self.gone.forget(start, end);
-        let is_last = place == self.regions.len();
-        self.regions.insert(place, region).ok()?;
-        if is_last {
-            self.look_at(place)
-        } else {
-            self.look_from(place)
-        }
         let reserved = self.pool.figures.reserved() + size;
         self.pool.figures.note_regions(self.regions.len(), reserved);
         Some(whole)
     }
 
-    /// Takes a region out.
-    #[cold]
-    fn remove(&mut self, place: usize) -> Option<Region> {
-        let region = self.regions.remove(place)?;
-        self.gone.remember(region.start(), region.end());
-        self.look_from(place);
-        self.give_room_back();
-        let reserved = self.pool.figures.reserved() - region.size();
-        self.pool.figures.note_regions(self.regions.len(), reserved);
-        Some(region)
-    }
-
     #[inline]
     fn note_largest_free(&self) {
-        self.pool.figures.note_largest_free(self.room.largest() as usize * GRANULE);
+        self.pool.figures.note_largest_free(self.regions.largest() as usize * GRANULE);
     }
 }
 
 impl Inner {
-    /// A block of that region.
+    /// The bytes of the live block that begins at that address.
     #[inline(always)]
-    fn cut_from(&mut self, place: usize, size: usize, align: usize) -> Option<NonNull<u8>> {
-        let region = self.regions.get_mut(place)?;
-        let block = region.allocate(size, align)?;
-        self.room.set(place, region.longest());
-        Some(block)
+    pub(super) fn find(&mut self, address: usize) -> Option<usize> {
+        self.region_at(address)?.live_at(address)
     }
 
-    /// The region of the live block that begins at that address, and the block's bytes.
+    /// Looks at nodes of the tree so far.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        self.regions.looks.get()
+    }
+
+    /// The region that an address leads to.
     #[inline(always)]
-    pub(super) fn find(&self, address: usize) -> Option<(usize, usize)> {
-        let place = self.place_of(address);
-        let region = self.regions.get(place).filter(|region| address < region.end())?;
-        region.live_at(address).map(|size| (place, size))
+    fn region_at(&mut self, address: usize) -> Option<Entry<'_, Region>> {
+        self.regions.find(address).filter(|region| address < region.end())
     }
 
-    /// The place of the last region that does not begin behind that address; no region's, where there is none.
-    #[inline]
-    fn place_of(&self, address: usize) -> usize {
-        self.regions.partition_point(|region| region.start() <= address).wrapping_sub(1)
+    /// What is known of the pointer with that address.
+    pub(super) fn look_up(&mut self, address: usize) -> Known {
+        if let Some(region) = self.region_at(address) {
+            return region.block_at(address).map_or_else(Known::Misled, Known::Live);
+        }
+        if self.gone.contains(address) { Known::Gone } else { Known::No }
     }
 
-    /// What is known of the pointer with that address, and the region that it leads into.
-    pub(super) fn look_up(&self, address: usize) -> (usize, Known) {
-        let place = self.place_of(address);
-        let known = match self.regions.get(place).filter(|region| address < region.end()) {
-            Some(region) => region.block_at(address).map_or_else(Known::Misled, Known::Live),
-            None if self.gone.contains(address) => Known::Gone,
-            None => Known::No,
-        };
-        (place, known)
-    }
-
-    /// The first region from that place on without a live block.
-    fn first_empty(&self, from: usize) -> Option<usize> {
-        self.room.first(from, self.config.region_granules())
-    }
-
-    /// Whether another region than the one at that place has no live block.
+    /// Whether another region than the one that begins there has no live block.
     #[cold]
-    fn has_other_empty(&self, place: usize) -> bool {
-        self.first_empty(0) != Some(place) || self.first_empty(place + 1).is_some()
+    fn has_other_empty(&mut self, start: usize) -> bool {
+        let all = self.config.region_granules();
+        self.regions.first(all).is_some_and(|first| first.start() != start)
+            || self.regions.first_from(start + 1, all).is_some()
     }
+}
 
-    /// Writes down the longest free block of the region at that place.
-    #[inline]
-    fn look_at(&mut self, place: usize) {
-        if let Some(region) = self.regions.get(place) {
-            self.room.set(place, region.longest());
-        }
-    }
-
-    /// Does so for all regions from that place on, where one was put in or taken out.
-    fn look_from(&mut self, place: usize) {
-        (place..self.regions.len()).for_each(|place| self.look_at(place));
-        self.room.set(self.regions.len(), 0);
-    }
-
-    /// Gives back what is kept about regions, where there were many more of them than there are; if not now, then later.
-    fn give_room_back(&mut self) {
-        self.regions.give_room_back();
-        let most = (self.regions.len() + 1).saturating_mul(16);
-        if self.room.length() > most
-            && let Some(room) = Maxima::new(self.source, self.regions.len() + 1)
-        {
-            self.room = room;
-            self.look_from(0);
-        }
-    }
-
-    /// Sees to it that there is room for one region more in `room`.
-    fn make_room_for_maxima(&mut self) -> Option<()> {
-        let wanted = self.regions.len() + 1;
-        if self.room.length() < wanted {
-            self.room = Maxima::new(self.source, wanted)?;
-            self.look_from(0);
-        }
-        Some(())
-    }
+/// A block of that region.
+#[inline(always)]
+fn cut_from(region: Entry<'_, Region>, size: usize, align: usize) -> Option<NonNull<u8>> {
+    let mut region = region;
+    let block = region.allocate(size, align)?;
+    let longest = region.longest();
+    region.set(longest);
+    Some(block)
 }

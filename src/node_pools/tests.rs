@@ -88,3 +88,29 @@ fn a_safe_look_reads_nothing_behind_a_pointer_into_memory_that_another_thread_gi
         pools.deallocate(block).unwrap();
     }
 }
+
+#[test]
+fn what_a_block_with_a_region_of_its_own_costs_does_not_grow_with_the_number_of_regions() {
+    // Looks at the tree of regions for each block that comes and goes, where there are so many others.
+    let looks = |others: usize| {
+        let pools = NodePools::with(NodePoolsConfig::new().pool_size(4 << 10));
+        let node = placement::home_node().expect("memory is not spread here");
+        let take = || pools.allocate_on(bytes(4097), node).unwrap();
+        // SAFETY: what is passed is a live block, that ends there.
+        let give = |block| unsafe { pools.deallocate(block) }.unwrap();
+        let mut all: Vec<_> = (0..others).map(|_| take()).collect();
+        let index = topology::machine().find(node).unwrap();
+        let sum = || pools.made_pool(index).unwrap().hold().unwrap().looks();
+        let before = sum();
+        // From all over the memory that they have.
+        for block in all.iter_mut().step_by(others / 500) {
+            give(*block);
+            *block = take();
+        }
+        let looks = (sum() - before) / 500;
+        all.into_iter().for_each(give);
+        looks
+    };
+    let (few, many) = (looks(1000), looks(20_000));
+    assert!(few < 300 && many < 2 * few, "{few} looks with 1,000 regions, {many} with 20,000");
+}
