@@ -170,9 +170,8 @@ pub(crate) fn kind(address: usize) -> Kind {
 /// Nothing is read but the map.
 #[inline]
 pub(crate) fn node_of(address: usize) -> Option<NodeIndex> {
-    let word = MAP.get(address / GRANULE)?.load(Ordering::Relaxed);
-    let number = usize::from(word >> KIND_BITS);
-    (word != NOTHING && number < INDICES).then(|| NodeIndex::new(number))
+    let is_bound = |_: &NodeIndex| usize::from(word_of(address) >> KIND_BITS) < INDICES;
+    pool_of(address).filter(is_bound)
 }
 
 /// The pool that an address is counted in, or was, bound or not.
@@ -277,14 +276,9 @@ impl Range {
         claim(self.part, self.first(), self.granules())
     }
 
-    /// Tells that a mapping begins with it, and that its headers can be read.
-    pub(crate) fn show_headers(&self) {
-        self.show(HEADERS);
-    }
-
-    /// The same for a segment.
-    pub(crate) fn show_segment(&self) {
-        self.show(SEGMENT);
+    /// Tells that a mapping begins with it, or a segment, and that its headers can be read.
+    pub(crate) fn show_headers(&self, is_segment: bool) {
+        self.show(if is_segment { SEGMENT } else { HEADERS });
     }
 
     /// Tells that a block begins behind its front, whose header can be read.
@@ -413,10 +407,7 @@ fn area_of(part: Part) -> (usize, usize) {
     // The spread memory has one too.
     let pools = nodes + 1;
     let each = top / OF_ALL_AREAS / (2 * pools);
-    let place = match part {
-        Part::Node(node) => node.get(),
-        Part::FirstTouch(node) => pools + node.get(),
-    };
+    let place = part.number() / INDICES * pools + part.number() % INDICES;
     (first.saturating_sub(place * each), each)
 }
 
@@ -541,7 +532,7 @@ mod tests {
             let start = range.start.addr().get();
             assert_eq!(start % GRANULE, lead);
             assert!(!has_headers(start), "nobody is told before the headers are there");
-            range.show_headers();
+            range.show_headers(false);
             assert!(has_headers(start) && has_headers(start + 4095));
             assert!(kinds(&range)[1..].iter().all(|kind| *kind == Kind::Within));
             assert_eq!(range_around(start + size - 1), Some(start - lead));

@@ -387,7 +387,9 @@ pub(crate) unsafe fn reallocate<C: Claim>(
             if stays_large && arena::large::resize_run(segment, block, slots, new_size) {
                 return block.as_ptr();
             }
-            if stays_large && let Some(moved) = arena::large::move_block(block, slots * SLOT, new_size, align) {
+            // SAFETY: the caller's run.
+            let moved = || unsafe { arena::large::move_block(block, slots * SLOT, new_size, align) };
+            if stays_large && let Some(moved) = moved() {
                 return moved.as_ptr();
             }
             slots * SLOT
@@ -398,12 +400,11 @@ pub(crate) unsafe fn reallocate<C: Claim>(
             if stays_large && arena::large::resize_mapping(mapping, new_size) {
                 return block.as_ptr();
             }
+            // SAFETY: the caller's mapping.
+            let moved = || unsafe { arena::large::move_block(block, old, new_size, align) };
             if stays_large
                 && !mapping.is_far_aligned()
-                // What grows there from an emergency is to be watched from now on.
-                && !crate::debug::is_on()
-                && align < GRANULE
-                && let Some(moved) = arena::large::move_block(block, old, new_size, align)
+                && let Some(moved) = moved()
             {
                 return moved.as_ptr();
             }

@@ -85,7 +85,7 @@ impl Mapping {
             let words = unsafe { SegmentPtr::of(start.as_ptr().expose_provenance()) };
             words.set_owner(SlotIndex::FIRST, OwnerWord::OF_MAPPING);
             mapping.set_owner(OwnerWord::MAPPING);
-            range.show_headers();
+            range.show_headers(false);
         }
         Some(mapping)
     }

@@ -4,6 +4,8 @@
 //!
 //! Run by `RUSTFLAGS="--cfg homing_loom" cargo test --release --package homing --lib`.
 
+#[path = "node/at_hand.rs"]
+mod at_hand;
 #[path = "arena/inbox.rs"]
 mod inbox;
 
@@ -210,5 +212,37 @@ fn an_idle_arena_is_looked_after_while_another_thread_takes_its_slab_over() {
         });
         join([sender, adopter, keeper]);
         world.all_home();
+    });
+}
+
+#[test]
+fn a_run_at_hand_goes_to_one_of_those_who_want_it_and_comes_with_what_was_done_to_it() {
+    // One thread frees run 1 and then run 2 to the same place; another wants run 1, a third takes whatever is there.
+    loom::model(|| {
+        struct Runs {
+            place: at_hand::Place,
+            /// By run: who has it, to loom; and how often it was had.
+            had: [UnsafeCell<usize>; 3],
+        }
+        impl Runs {
+            fn have(&self, run: Option<usize>) {
+                // SAFETY: the run was taken, and is this thread's; loom's cell panics where it is not.
+                run.into_iter().for_each(|run| self.had[run].with_mut(|had| unsafe { *had += 1 }));
+            }
+        }
+        let runs = Arc::new(Runs { place: at_hand::Place::new(), had: std::array::from_fn(|_| UnsafeCell::new(0)) });
+        let frees = spawn(&runs, |runs| {
+            for run in [1, 2] {
+                runs.have(Some(run));
+                runs.have(runs.place.put(run));
+            }
+        });
+        let wants = spawn(&runs, |runs| runs.have(runs.place.take_if(|run| run == 1)));
+        let trims = spawn(&runs, |runs| runs.have(runs.place.put(0)));
+        join([frees, wants, trims]);
+        runs.have(runs.place.put(0));
+        // SAFETY: no other thread is left.
+        let had = |run: usize| runs.had[run].with(|had| unsafe { *had });
+        assert_eq!((had(1), had(2)), (2, 2), "each is had by one thread, beside who freed it");
     });
 }

@@ -50,9 +50,14 @@ fn a_large_block_is_in_use_from_its_request_to_its_end() {
     let _alone = alone();
     // The thread's arena, and what it needs for itself.
     drop(must(100_000));
-    for (size, held) in
-        [(100_000, 128 << 10), (1 << 20, 1 << 20), (3 << 20, 3 << 20), (5_000_000, 77 << 16), (40 << 20, 40 << 20), (30_000_000, 30_003_200)]
-    {
+    for (size, held) in [
+        (100_000, 128 << 10),
+        (1 << 20, 1 << 20),
+        (3 << 20, 3 << 20),
+        (5_000_000, 77 << 16),
+        (40 << 20, 40 << 20),
+        (30_000_000, 30_003_200),
+    ] {
         let before = stats();
         let block = must(size);
         let during = stats();

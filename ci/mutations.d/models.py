@@ -1,5 +1,6 @@
 """Mutations of the lock-free parts: name, file, what stands there, what is put there instead (everywhere in the file)."""
 INBOX, MODELS = "src/arena/inbox.rs", "src/models.rs"
+AT_HAND = "src/node/at_hand.rs"
 LOCK, ONCE = "src/sync/lock.rs", "src/sync/once.rs"
 GAUGE = "src/bump/gauge.rs"
 
@@ -12,6 +13,9 @@ MUTATIONS = [
     ("a take leaves what it took", INBOX, "self.head.swap(0, Ordering::Acquire)", "self.head.load(Ordering::Acquire)"),
     ("a block of a slab that was handed over is kept", MODELS, "if owner == arena {", "if true {"),
     ("a slab is taken over without the node's lock", MODELS, "let _guard = self.node.lock();\n        self.collect_inbox(0);", "self.collect_inbox(0);"),
+    ("a run is taken that was at hand without what was done to it", AT_HAND, "Ordering::Acquire, Ordering::Relaxed", "Ordering::Relaxed, Ordering::Relaxed"),
+    ("a run is put at hand without what was done to it", AT_HAND, "self.0.swap(name, Ordering::AcqRel)", "self.0.swap(name, Ordering::Relaxed)"),
+    ("a run at hand goes to two who want it", AT_HAND, "self.0.compare_exchange(name, 0, Ordering::Acquire, Ordering::Relaxed).is_ok()", "{ self.0.store(0, Ordering::Relaxed); true }"),
     ("the lock releases nothing", LOCK, "self.word.swap(FREE, Ordering::Release)", "self.word.swap(FREE, Ordering::Relaxed)"),
     ("the lock acquires nothing", LOCK, "Ordering::Acquire", "Ordering::Relaxed"),
     ("the lock lets two in", LOCK, "            if seen == FREE {\n                return;\n            }", "            return;"),

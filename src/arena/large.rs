@@ -4,15 +4,14 @@ use core::ptr::NonNull;
 
 use super::enter::{self, Held, HeldPool};
 use super::{Arena, Handed, emergency, tls};
-use crate::address_map::Part;
+use crate::address_map::{GRANULE, Part};
 use crate::arith::align_up;
 use crate::config::{self, Config, Zero};
 use crate::hardened;
 use crate::large::Mapping;
 use crate::node::{self, Locked, Run, Slots};
 use crate::os::{self, Moved};
-use crate::place::{self, Place};
-use crate::segment::{OwnerWord, SLOT, SLOTS, SegmentPtr, SlotIndex, Use};
+use crate::segment::{Owner, OwnerWord, SLOT, SLOTS, SegmentPtr, SlotIndex, Use};
 use crate::sync::Backoff;
 
 /// The largest run among slabs, and the farthest alignment of any, in bytes: hardened, what always fits between two guards.
@@ -332,57 +331,107 @@ pub(crate) fn resize_mapping(mapping: Mapping, new_size: usize) -> bool {
     true
 }
 
-/// Moves the pages of a large block that is `old_size` bytes long to a new one of `new_size` bytes. `None` where that cannot be,
-/// or is no faster than to copy them; the old block is intact then.
-pub(crate) fn move_block(block: NonNull<u8>, old_size: usize, new_size: usize, align: usize) -> Option<NonNull<u8>> {
-    if old_size < MOVED_BY_PAGES {
-        return None;
-    }
-    let part_of = |block| match place::look(block).ok()? {
-        Place::Run(segment, _) => Some(segment.binding_part()),
-        Place::Mapping(mapping) if !mapping.is_far_aligned() => Some(mapping.part()),
-        _ => None,
-    };
-    let part = part_of(block)?;
-    let held: Held = enter::enter(&Config::new()).ok()?;
-    let new = held.allocate_growing(new_size, align)?.block;
-    drop(held);
-    let size = align_up(old_size.min(new_size), os::page_size())?;
-    let is_whole = |block: NonNull<u8>| block.addr().get().is_multiple_of(os::page_size());
-    // Pages of another part would lie elsewhere than new ones.
-    let can_move = part_of(new) == Some(part) && is_whole(block) && is_whole(new);
-    // SAFETY: both are whole pages of blocks that are the caller's, and at least that long.
-    match if can_move { unsafe { os::move_pages(block, size, new) } } else { Moved::No } {
-        Moved::Yes => {
-            give_back(block, 0, old_size == size);
-            return Some(new);
-        }
-        Moved::No => give_back(new, 0, false),
-        Moved::PlaceEmptied | Moved::PlaceLost => give_back(new, size, false),
-    }
-    None
+/// Where a large block lies.
+#[derive(Clone, Copy)]
+enum Large {
+    Run(Run),
+    Mapping(Mapping),
 }
 
-/// Gives back a run or a mapping that nobody uses, all of which may be zero; but for its first `lost` bytes, at which there is
-/// nothing any more, or another's.
-fn give_back(block: NonNull<u8>, lost: usize, is_clean: bool) {
-    match place::look(block) {
-        // In the middle of a segment they are lost for good.
-        Ok(Place::Run(segment, _)) if lost > 0 => {
-            segment.set_owner(SlotIndex::of(block.addr().get()), OwnerWord::RUN_INTERIOR)
+impl Large {
+    /// # Safety
+    /// A block begins there that is a run, or a mapping that is not far-aligned, and the caller's.
+    unsafe fn at(block: NonNull<u8>) -> Option<Self> {
+        let address = block.addr().get();
+        // SAFETY: the caller's promise.
+        let segment = unsafe { SegmentPtr::of(address) };
+        let first = SlotIndex::of(address);
+        match segment.owner(first).decode() {
+            Owner::Run(count) => Some(Large::Run(Run { segment, first, count })),
+            // SAFETY: the word says so.
+            Owner::Mapping => Some(Large::Mapping(unsafe { Mapping::of(address) })),
+            _ => None,
         }
-        Ok(Place::Run(segment, count)) => {
-            let run = Run { segment, first: SlotIndex::of(block.addr().get()), count };
-            segment.set_owner(run.first, OwnerWord::FREE);
-            HeldPool::of(node::pool(segment.node())).give_run(run, is_clean);
-        }
-        Ok(Place::Mapping(mapping)) => {
-            if let Some(node) = mapping.node() {
-                HeldPool::of(node::pool(node)).end_mapping(mapping.length());
-            }
-            // SAFETY: nobody uses it.
-            unsafe { mapping.unmap_around(lost) };
-        }
-        _ => {}
     }
+
+    /// What binds its pages.
+    fn part(self) -> Part {
+        match self {
+            Large::Run(run) => run.segment.binding_part(),
+            Large::Mapping(mapping) => mapping.part(),
+        }
+    }
+
+    /// Gives it back, all of which may be zero; but for its first `lost` bytes, at which there is nothing any more, or another's.
+    ///
+    /// # Safety
+    /// Nobody uses it any more.
+    unsafe fn give_back(self, lost: usize, is_clean: bool) {
+        match self {
+            // In the middle of a segment they are lost for good.
+            Large::Run(run) if lost > 0 => run.segment.set_owner(run.first, OwnerWord::RUN_INTERIOR),
+            Large::Run(run) => {
+                run.segment.set_owner(run.first, OwnerWord::FREE);
+                HeldPool::of(node::pool(run.segment.node())).give_run(run, is_clean);
+            }
+            Large::Mapping(mapping) => {
+                if let Some(node) = mapping.node() {
+                    HeldPool::of(node::pool(node)).end_mapping(mapping.length());
+                }
+                // SAFETY: the caller's promise.
+                unsafe { mapping.unmap_around(lost) };
+            }
+        }
+    }
+}
+
+/// Moves the pages of a large block that is `old_size` bytes long to a new one of `new_size` bytes, or copies them where the
+/// kernel moves none, and frees the old one. `None` where it can be neither; then nothing has changed.
+///
+/// # Safety
+/// The block is the caller's: a run, or a mapping that is not far-aligned.
+pub(crate) unsafe fn move_block(
+    block: NonNull<u8>,
+    old_size: usize,
+    new_size: usize,
+    align: usize,
+) -> Option<NonNull<u8>> {
+    // What grows there from an emergency is to be watched from now on by the debug mode.
+    if old_size < MOVED_BY_PAGES || align >= GRANULE || config::current().watches_blocks() || node::any_is_mine() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    let old = unsafe { Large::at(block) }?;
+    let held: Held = enter::enter(&Config::new()).ok()?;
+    let new_block = held.allocate_growing(new_size, align)?.block;
+    drop(held);
+    // SAFETY: just handed out, and aligned to less than a granule.
+    let new = unsafe { Large::at(new_block) }?;
+    let size = align_up(old_size.min(new_size), os::page_size())?;
+    let is_whole = |block: NonNull<u8>| block.addr().get().is_multiple_of(os::page_size());
+    // Pages that are bound elsewhere would lie elsewhere than new ones.
+    let is_first_touch = |large: Large| matches!(large.part(), Part::FirstTouch(_));
+    let is_alike = old.part() == new.part() || is_first_touch(old) && is_first_touch(new);
+    let can_move = is_alike && is_whole(block) && is_whole(new_block);
+    // SAFETY: both are whole pages of blocks that are the caller's, and at least that long; what is given back is used no more.
+    unsafe {
+        let moved = if can_move { os::move_pages(block, size, new_block) } else { Moved::No };
+        if moved == Moved::PlaceEmptied || moved == Moved::PlaceLost {
+            new.give_back(size, false);
+            return None;
+        }
+        if moved == Moved::Yes {
+            old.give_back(0, old_size == size);
+            return Some(new_block);
+        }
+        new_block.copy_from_nonoverlapping(block, old_size.min(new_size));
+    }
+    match old {
+        Large::Run(run) => {
+            run.segment.set_owner(run.first, OwnerWord::FREE);
+            free_run(run.segment, block, run.count);
+        }
+        Large::Mapping(mapping) => free_mapping(mapping),
+    }
+    Some(new_block)
 }

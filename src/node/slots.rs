@@ -316,7 +316,7 @@ impl Locked {
         // SAFETY: the granule's front is mapped, and becomes a segment's here.
         let segment = unsafe { SegmentPtr::of(range.start.as_ptr().expose_provenance()) };
         segment.begin(used_for, self.node(), self.inner().generation.get(), mapped);
-        range.show_segment();
+        range.show_headers(true);
         self.inner().segments.push(segment);
         self.rooms(used_for).put(segment);
         Some(segment)

@@ -64,7 +64,7 @@ fn a_safe_look_reads_nothing_behind_a_pointer_into_memory_that_another_thread_gi
     let start = range.start;
     // SAFETY: just mapped, and nobody's.
     unsafe { os::forbid(start, GRANULE) };
-    range.show_headers();
+    range.show_headers(false);
     for offset in [0, 16, 64 << 10, 68 << 10, 1 << 20, GRANULE - 1] {
         // SAFETY: within the range.
         let within = unsafe { start.add(offset) };
