@@ -21,6 +21,7 @@ use crate::config::{self, Large, Policy};
 use crate::large::Mapping;
 use crate::os::{self, Binding, NodeMask};
 use crate::segment::SegmentPtr;
+use crate::sync::alarm::Alarm;
 use crate::sync::lock::{Guard, Lock};
 use crate::sync::{AtomicU32, Ordering};
 use crate::timer::Timer;
@@ -116,6 +117,9 @@ pub(crate) struct PoolFigures {
     /// Requests that found this pool full and went to another.
     pub(crate) spilled: u64,
 }
+
+/// Wakes the thread that purges on time, if there is one (`background`).
+pub(crate) static ALARM: Alarm = Alarm::new();
 
 static POOLS: [Pool; INDICES] = [const { Pool::new() }; INDICES];
 

@@ -7,13 +7,13 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
-use super::{Locked, pool};
+use super::{ALARM, Locked, pool};
 use crate::address_map::Part;
 use crate::arith;
 use crate::config;
 use crate::large::Mapping;
 use crate::os;
-use crate::segment::{SLOT, SegmentPtr, SlotIndex};
+use crate::segment::{FIRST_SLOT, SLOT, SegmentPtr, SlotIndex};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::topology::NodeIndex;
 
@@ -146,6 +146,7 @@ impl Locked {
         if inner.dirty_slots.get() == 0 && inner.kept.get().is_none() || waits_for_ever {
             return;
         }
+        ALARM.ring();
         if delay == 0 {
             self.drop_kept_before(u64::MAX);
             inner.leaving.wanted.set(Wanted { dirty: usize::MAX, aged: true });
@@ -258,16 +259,19 @@ impl Locked {
         self.purge_slots(false, config::current().pool_size, usize::MAX) > 0 || kept > 0
     }
 
-    /// Likewise, with the addresses of segments that nobody uses.
-    pub(crate) fn trim(&self) -> bool {
-        let purged = self.purge_all();
-        (config::current().pool_size == 0 && self.drop_unused_segments(0)) | purged
+    /// Likewise, with the addresses of segments that nobody uses; gives how many bytes went back, the headers of these among them.
+    pub(crate) fn trim(&self) -> usize {
+        let purged = &self.inner().counts.purged;
+        let before = purged.get();
+        self.purge_all();
+        let gone = if config::current().pool_size == 0 { self.drop_unused_segments(0) } else { 0 };
+        (purged.get() - before) as usize + gone * FIRST_SLOT * SLOT
     }
 
     /// Likewise, and what the pool was to keep too: for a request that the node has no memory for otherwise.
     pub(crate) fn purge_for_want(&self) -> bool {
         let purged = self.purge_all() | (self.purge_slots(false, 0, usize::MAX) > 0);
-        self.drop_unused_segments(0) | purged
+        (self.drop_unused_segments(0) > 0) | purged
     }
 
     /// After more has come into use: gives back of the free memory what is too much for the pool's limit, what the pool was
