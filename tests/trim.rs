@@ -66,6 +66,8 @@ fn what_threads_that_have_ended_left_behind_is_counted_too() {
 fn pools_are_waited_for_that_other_threads_hold_for_a_moment() {
     let _alone = alone();
     homing::trim();
+    // Figures are made with the pool held, by way of all slabs.
+    let _many = take(100, 16 * MIB);
     let is_over = std::sync::atomic::AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
