@@ -75,11 +75,12 @@ fn pools_are_waited_for_that_other_threads_hold_for_a_moment() {
                 homing::stats();
             }
         });
-        for _ in 0..200 {
+        let went = (0..200).map(|_| {
             drop(take(200 << 10, 4 * MIB));
-            let went = homing::trim();
-            assert!(went >= 2 * MIB, "{went} bytes");
-        }
+            homing::trim()
+        });
+        let least = went.min();
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(least >= Some(2 * MIB), "{least:?} bytes");
     });
 }
