@@ -25,7 +25,7 @@ pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod large;
 mod lists;
-mod lookout;
+pub(crate) mod lookout;
 mod outbox;
 pub(crate) mod tls;
 

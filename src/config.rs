@@ -97,6 +97,8 @@ pub struct Config {
     pub(crate) large: Option<Large>,
     /// `u64::MAX` for never.
     pub(crate) purge_delay_ms: u64,
+    /// Whether a thread purges on time.
+    pub(crate) background: bool,
     pub(crate) verbose: bool,
     pub(crate) debug: Debug,
     /// Whether a summary is written when the process exits.
@@ -119,6 +121,7 @@ impl Config {
             policy: Policy::Local,
             large: None,
             purge_delay_ms: 1000,
+            background: false,
             verbose: false,
             debug: Debug::Off,
             summary: false,
@@ -180,6 +183,23 @@ impl Config {
             Some(delay) => delay,
             None => u64::MAX,
         };
+        self
+    }
+
+    /// Whether a thread of the allocator's own gives freed memory back on time, also while no other thread allocates or frees
+    /// (`HOMING_BACKGROUND`). It begins when the process first takes memory from the kernel for a block, and in the child of
+    /// a `fork` likewise, has every signal blocked, and sleeps as long as nothing waits. None begins where freed memory
+    /// never goes back ([`purge_delay_ms`](Self::purge_delay_ms) of `None`).
+    ///
+    /// ```
+    /// use homing::Homing;
+    ///
+    /// #[global_allocator]
+    /// static GLOBAL: Homing = Homing::new().background(true);
+    /// # fn main() {}
+    /// ```
+    pub const fn background(mut self, background: bool) -> Self {
+        self.background = background;
         self
     }
 

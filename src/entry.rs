@@ -215,9 +215,9 @@ pub fn usable_size_of_new(size: usize, align: usize) -> Option<usize> {
     heap::usable_size_of_new(size, align.max(ALIGN))
 }
 
-/// `malloc_trim(3)`: gives back what nobody uses; whether anything went back.
+/// `malloc_trim(3)`: as [`trim`](crate::trim); whether anything went back.
 pub fn trim() -> bool {
-    heap::trim()
+    heap::trim() > 0
 }
 
 /// Has no more than so many freed bytes wait to be used again in each node's pool; `usize::MAX`: as many as there are, for ever.

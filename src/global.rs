@@ -82,6 +82,8 @@ impl Homing {
         large: Large;
         /// See [`Config::purge_delay_ms`]: milliseconds.
         purge_delay_ms: Option<u64>;
+        /// See [`Config::background`].
+        background: bool;
         /// See [`Config::verbose`].
         verbose: bool;
         /// See [`Config::debug`].

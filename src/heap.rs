@@ -441,25 +441,29 @@ fn allocate_growing(size: usize, align: usize, base: &Config) -> *mut u8 {
     handed.map_or(ptr::null_mut(), |handed| handed.block.as_ptr())
 }
 
-/// Gives back to the kernel all that nobody uses, and brings home what had to be placed elsewhere. True where anything
-/// went back.
-pub(crate) fn trim() -> bool {
-    if let Some(held) = held_if_attached() {
-        held.give_up_unused(None);
-    }
-    let mut any = false;
-    for index in 0..crate::node::pools() {
+/// Gives back to the kernel all that nobody uses, and brings home what had to be placed elsewhere. Gives how many bytes went
+/// back.
+pub(crate) fn trim() -> usize {
+    // Whoever holds a pool must not wait for another.
+    let may_wait = !crate::node::any_is_mine();
+    let own = if may_wait { held_if_attached() } else { None };
+    // The thread's own first: its arena gives back what it has of others' too.
+    let first = own.as_ref().map(|own| own.node().get());
+    let others = (0..crate::node::pools()).filter(|index| Some(*index) != first);
+    let mut bytes = 0;
+    for index in first.into_iter().chain(others) {
         let pool = crate::node::pool(crate::topology::NodeIndex::new(index));
-        if pool.is_mine() {
-            continue;
-        }
-        if let Some(pool) = HeldPool::from(|| pool.try_lock_started()) {
+        if let Some(pool) = HeldPool::from(|| if may_wait { pool.lock_started() } else { pool.try_lock_started() }) {
+            // With its pool held, so that what goes back for it is counted.
+            if let Some(own) = own.as_ref().filter(|own| own.node() == pool.node()) {
+                own.give_up_unused(Some(&pool));
+            }
             arena::give_up_unused_of_idle(&pool);
-            any |= pool.trim();
+            bytes += pool.trim();
             pool.patrol_all();
         }
     }
-    any
+    bytes
 }
 
 /// The calling thread's arena, if it has one already.

@@ -36,6 +36,8 @@ mod arith;
 #[cfg(not(homing_loom))]
 mod audit;
 #[cfg(not(homing_loom))]
+mod background;
+#[cfg(not(homing_loom))]
 mod block;
 #[cfg(not(homing_loom))]
 mod budget;
@@ -164,6 +166,28 @@ pub use crate::topology::{Access, CpuId, Memory, Missing, Node, NodeId, Source, 
 #[cfg(not(homing_loom))]
 pub fn stats() -> Stats {
     stats::read()
+}
+
+/// Gives the memory that nobody uses back to the kernel now, in all pools, and brings home what had to be placed elsewhere;
+/// gives how many bytes went back.
+///
+/// - *What goes*: free memory of the calling thread's arena, of arenas without a thread, and of the pools, but for what
+///   [`Config::pool_size`] keeps. What other threads have at hand stays theirs: 2 MiB of blocks each, and a mapping of up to
+///   4 MiB of four of them.
+/// - *Sizes*: bytes, in whole slots of 64 KiB and whole mappings; where the program has written to a part of them only, the
+///   resident memory falls by less.
+/// - *Errors*: none. What the kernel refuses to take does not count, and is offered again next time.
+/// - *Re-entry*: a thread that comes in on top of itself, as a signal handler, waits for nobody: pools that are held now are
+///   left out.
+///
+/// ```
+/// let blocks = vec![1_u8; 64 << 20];
+/// drop(blocks);
+/// println!("{} bytes went back", homing::trim());
+/// ```
+#[cfg(not(homing_loom))]
+pub fn trim() -> usize {
+    heap::trim()
 }
 
 /// Gives the calling thread's arena up, as the end of the thread would; its next allocation begins with another.

@@ -22,6 +22,7 @@ use crate::config::{self, Large, Policy};
 use crate::os::{self, Binding, NodeMask};
 use crate::segment::list::{ALL, DIRTY, SegmentList};
 use crate::segment::{SegmentPtr, Use};
+use crate::sync::alarm::Alarm;
 use crate::sync::lock::{Guard, Lock};
 use crate::sync::{AtomicU32, Ordering};
 use crate::timer::Timer;
@@ -125,6 +126,9 @@ pub(crate) struct PoolFigures {
     /// Requests that found this pool full and went to another.
     pub(crate) spilled: u64,
 }
+
+/// Wakes the thread that purges on time, if there is one (`background`).
+pub(crate) static ALARM: Alarm = Alarm::new();
 
 static POOLS: [Pool; INDICES] = [const { Pool::new() }; INDICES];
 

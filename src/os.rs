@@ -37,6 +37,8 @@
 //! | the same, for a thread's bump arena | the next use tries again | [`BumpError::NoThreadData`](crate::BumpError) |
 //! | `pthread_atfork` | each new thread tries again | until then a child may find locks held for ever |
 //! | `atexit` | each new thread tries again | no summary, if none comes |
+//! | `pthread_create` (`HOMING_BACKGROUND`) | threads that allocate and free purge, as without the setting | said |
+//! | `futex`, of that thread | likewise | nothing |
 //! | `getrandom` (hardened) | what the kernel gave at the process's start | nothing |
 //! | `process_vm_readv`, `open` of the maps (debug mode) | leaks are not looked for | said |
 //! | `write` of a message | nothing: there is nobody to tell | no message |

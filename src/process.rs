@@ -6,7 +6,7 @@ use crate::config::{self, Config};
 use crate::sync::first::First;
 use crate::sync::once::{Entry, Once};
 use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Backoff, Ordering};
-use crate::{address_map, arena, debug, hardened, node, os, stats, topology};
+use crate::{address_map, arena, background, debug, hardened, node, os, stats, topology};
 
 static MACHINE: Once = Once::new();
 static SET_UP: Once = Once::new();
@@ -119,6 +119,7 @@ pub(crate) fn end() {
 /// back what nobody uses. What is still used stays where it is. Other threads may be at work, if the process exits.
 fn leave() {
     if os::own_shared_object().is_some() {
+        background::end();
         // SAFETY: a static, by `clean_up_by`.
         if let Some(clean_up) = CLEAN_UP.get().map(|clean_up| unsafe { clean_up.read() }) {
             clean_up();
@@ -188,6 +189,7 @@ extern "C" fn after_fork_in_child() {
     }
     ENDING.store(0, Ordering::SeqCst);
     arena::after_fork_in_child();
+    background::after_fork_in_child();
     debug::after_fork_in_child();
     topology::after_fork_in_child();
     let token = os::thread_token();

@@ -204,6 +204,7 @@ pub(crate) fn say_settings() {
         u64::MAX => line.text("never"),
         delay => line.number(delay as usize).text(" ms"),
     };
+    let line = if config.background { line.text(", background") } else { line };
     let bump = config.bump;
     let line = match bump == config::BumpConfig::new() {
         true => line,

@@ -1,5 +1,6 @@
 //! The only door to atomics: `core`'s, or loom's where the lock-free parts are model-checked (`--cfg homing_loom`).
 
+pub(crate) mod alarm;
 pub(crate) mod first;
 pub(crate) mod lock;
 pub(crate) mod once;

@@ -199,6 +199,14 @@ fn a_hundred_copies_are_loaded_at_once_and_leave_room_for_4_tib() {
     libraries.into_iter().zip(&paths).for_each(|(library, path)| library.close(path));
 }
 
+#[test]
+fn libraries_that_have_a_thread_of_their_own_are_unloaded_as_any_other() {
+    let mut command = Command::new(std::env::current_exe().expect("the test knows its program"));
+    command.args(["--skip", "exit", "--skip", "have_a_thread"]).env("HOMING_BACKGROUND", "1");
+    let output = command.env("HOMING_PURGE_DELAY", "20ms").output().expect("it can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 /// Runs the test of that name in processes of its own, many times, each of which is to exit as it likes.
 fn exits(name: &str) {
     for _ in 0..20 {

@@ -64,7 +64,7 @@ fn is_accepted(key: &str, value: &str) -> Option<bool> {
         "DEBUG" => one_of(&["0", "1", "leaks"]),
         "STATS" => one_of(&["off", "exit"]),
         "BUMP_OVERFLOW" => one_of(&["error", "abort", "grow"]),
-        "BUMP_ZERO" | "VERBOSE" => one_of(&["0", "1"]),
+        "BACKGROUND" | "BUMP_ZERO" | "VERBOSE" => one_of(&["0", "1"]),
         "REPORT" => value.split_once(':').is_some_and(|(process, descriptor)| {
             is_number(process, 1, u32::MAX.into()) && is_number(descriptor, 1, i32::MAX as u128)
         }),

@@ -161,6 +161,12 @@ int homing_home_node(void);
 // next use begins with clean ones. What the thread has allocated stays, but for what lies in its bump arena.
 void homing_thread_cleanup(void);
 
+// Gives the memory that nobody uses back to the kernel now, and gives how many bytes went back: in slots of 64 KiB and whole
+// large blocks, so that where the program has written to a part of them only, the resident memory falls by less. What other
+// threads have at hand stays (2 MiB of blocks each, and one of up to 4 MiB of four of them), and so does HOMING_POOL_SIZE.
+// Any thread may call it at any time. `malloc_trim` does the same, and tells only whether anything went back.
+size_t homing_trim(void);
+
 // The settings that hold where none are chosen: 64 KiB to begin with, growing, zeroed, on the node of the thread that asks.
 homing_bump_config homing_bump_config_default(void);
 

@@ -266,6 +266,15 @@ pub extern "C" fn homing_thread_cleanup() {
     homing::thread_cleanup();
 }
 
+/// Gives the memory that nobody uses back to the kernel now, and gives how many bytes went back: in slots of 64 KiB and whole
+/// large blocks, so that where the program has written to a part of them only, the resident memory falls by less. What other
+/// threads have at hand stays (2 MiB of blocks each, and one of up to 4 MiB of four of them), and so does HOMING_POOL_SIZE.
+/// Any thread may call it at any time. `malloc_trim` does the same, and tells only whether anything went back.
+#[unsafe(no_mangle)]
+pub extern "C" fn homing_trim() -> usize {
+    homing::trim()
+}
+
 /// What an arena does with a request that it has no room for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

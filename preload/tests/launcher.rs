@@ -41,6 +41,7 @@ fn help_lists_every_setting_and_version_is_the_package_s() {
             "policy",
             "large=",
             "purge_delay",
+            "background",
             "bump_size",
             "bump_zero",
             "bump_overflow",

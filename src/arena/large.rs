@@ -6,6 +6,7 @@ use super::enter::{self, Held, HeldPool};
 use super::{Arena, Handed, emergency, tls};
 use crate::address_map::{GRANULE, Part};
 use crate::arith::align_up;
+use crate::background;
 use crate::config::{self, Config, Zero};
 use crate::hardened;
 use crate::large::Mapping;
@@ -120,6 +121,7 @@ impl Arena {
         mut serve: impl FnMut(&Locked) -> Option<R>,
         last: impl FnOnce(&Locked) -> Option<R>,
     ) -> Option<R> {
+        background::begin_if_wanted();
         // Each time by a statement of its own: the lock is let go at its end.
         let pool = node::pool(self.node());
         let mut served = serve(&pool.lock());

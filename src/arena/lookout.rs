@@ -1,4 +1,4 @@
-//! What an arena does from time to time, since no thread of the allocator's own does it: takes what others have freed,
+//! What an arena does from time to time, since there need be no thread of the allocator's own for it: takes what others have freed,
 //! sends home what waits in its outbox, and has its node's pool purge and patrol what is due; and seldom another node's,
 //! where no thread may run any more. The time is looked at in one of 64 slow paths.
 
@@ -8,7 +8,8 @@ use super::lists::IDLE_LOOKED_AT;
 use super::{Arena, idle};
 use crate::node::{Locked, Pool};
 use crate::timer::Timer;
-use crate::{config, node};
+use crate::topology::NodeIndex;
+use crate::{config, node, os};
 
 /// Slow paths between two looks.
 const CALLS: u32 = 64;
@@ -57,8 +58,7 @@ impl Arena {
     fn look_at_time(&self) {
         self.lookout.calls.set(0);
         self.collect_inbox(None);
-        let delay = config::current().purge_delay_ms.min(LONGEST_DELAY);
-        if let Some(now) = self.lookout.timer.is_time((delay / 2).max(1)) {
+        if let Some(now) = self.lookout.timer.is_time(period()) {
             self.do_what_is_due(now);
         }
     }
@@ -72,18 +72,46 @@ impl Arena {
         }
         self.tidy(None);
         let other = pool.try_lock_started().and_then(|pool| {
-            look_after_pool(&pool, now);
+            look_after_pool(&pool, now, IDLE_LOOKED_AT);
             pool.next_other()
         });
         // Where no thread runs any more, nobody else takes what idle arenas there are sent, nor purges.
         if let Some(other) = other.and_then(Pool::try_lock_started) {
-            look_after_pool(&other, now);
+            look_after_pool(&other, now, IDLE_LOOKED_AT);
         }
     }
 }
 
-fn look_after_pool(pool: &Locked, now: u64) {
-    for idle in idle::some(pool, IDLE_LOOKED_AT) {
+/// Milliseconds between two rounds of looking after something.
+pub(crate) fn period() -> u64 {
+    (config::current().purge_delay_ms.min(LONGEST_DELAY) / 2).max(1)
+}
+
+/// For the thread that does nothing else: looks after each pool that nobody holds now, and all its idle arenas, a few at a
+/// time so that others wait for none of it long. Gives how many bytes these pools have given back, ever.
+pub(crate) fn look_after_all() -> u64 {
+    let now = os::now_ms();
+    let mut went_back = 0_u64;
+    for index in 0..node::pools() {
+        let pool = node::pool(NodeIndex::new(index));
+        let mut left = pool.try_lock_started().map_or(0, |pool| idle::each(&pool).count()).max(1);
+        while left > 0
+            && let Some(pool) = pool.try_lock_started()
+        {
+            let some = left.min(IDLE_LOOKED_AT);
+            left -= some;
+            look_after_pool(&pool, now, some);
+            if left == 0 {
+                went_back = went_back.wrapping_add(pool.figures().purged);
+            }
+        }
+    }
+    went_back
+}
+
+/// Looks after the pool, and so many of its idle arenas.
+fn look_after_pool(pool: &Locked, now: u64, idle_arenas: usize) {
+    for idle in idle::some(pool, idle_arenas) {
         idle.give_up_unused(Some(pool));
     }
     // What waits at hand begins to age, if nobody took it meanwhile.

@@ -7,14 +7,15 @@ use crate::arith::{decimal, times};
 
 /// The settings' names, as they are told to people.
 pub(crate) const SETTINGS: &str = "HOMING_POOL_SIZE, HOMING_POOL_LIMIT, HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, \
-                                   HOMING_LARGE, HOMING_PURGE_DELAY, HOMING_BUMP_SIZE, HOMING_BUMP_ZERO, \
-                                   HOMING_BUMP_OVERFLOW, HOMING_BUMP_LIMIT, HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
+                                   HOMING_LARGE, HOMING_PURGE_DELAY, HOMING_BACKGROUND, HOMING_BUMP_SIZE, \
+                                   HOMING_BUMP_ZERO, HOMING_BUMP_OVERFLOW, HOMING_BUMP_LIMIT, HOMING_DEBUG, \
+                                   HOMING_STATS, HOMING_VERBOSE";
 
 /// What is said of a key that is none of them.
 pub(super) const UNKNOWN: &str = "no such setting; the settings are HOMING_POOL_SIZE, HOMING_POOL_LIMIT, \
                                   HOMING_OVERFLOW, HOMING_ZERO, HOMING_POLICY, HOMING_LARGE, HOMING_PURGE_DELAY, \
-                                  HOMING_BUMP_SIZE, HOMING_BUMP_ZERO, HOMING_BUMP_OVERFLOW, HOMING_BUMP_LIMIT, \
-                                  HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
+                                  HOMING_BACKGROUND, HOMING_BUMP_SIZE, HOMING_BUMP_ZERO, HOMING_BUMP_OVERFLOW, \
+                                  HOMING_BUMP_LIMIT, HOMING_DEBUG, HOMING_STATS, HOMING_VERBOSE";
 
 /// Why a setting was not taken.
 pub(super) enum Rejection {
@@ -90,6 +91,7 @@ fn take(config: &mut Config, key: &[u8], value: &[u8]) -> Result<(), Rejection> 
             set(&mut config.large, word.map(Some), LARGE)
         }
         b"PURGE_DELAY" => set(&mut config.purge_delay_ms, delay(value), DELAY),
+        b"BACKGROUND" => set(&mut config.background, switch(value), SWITCH),
         b"BUMP_SIZE" => set(&mut config.bump.pool_size, size(value), SIZE),
         b"BUMP_ZERO" => set(&mut config.bump.zero_on_reset, switch(value), SWITCH),
         b"BUMP_OVERFLOW" => {
@@ -229,6 +231,7 @@ mod tests {
             ("STATS", "xml"),
             ("DEBUG", "yes"),
             ("PURGE_DELAY", "soon"),
+            ("BACKGROUND", "thread"),
             ("BUMP_SIZE", "-1"),
             ("BUMP_ZERO", "off"),
             ("BUMP_OVERFLOW", "spill"),
@@ -266,6 +269,7 @@ mod tests {
             ("POLICY", "prefer:3"),
             ("LARGE", "interleave"),
             ("PURGE_DELAY", "never"),
+            ("BACKGROUND", "1"),
             ("BUMP_SIZE", "5M"),
             ("BUMP_ZERO", "0"),
             ("BUMP_OVERFLOW", "error"),
@@ -285,6 +289,7 @@ mod tests {
             policy: Policy::Prefer(3),
             large: Some(Large::Interleave),
             purge_delay_ms: u64::MAX,
+            background: true,
             verbose: true,
             debug: Debug::Leaks,
             summary: true,

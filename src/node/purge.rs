@@ -5,11 +5,11 @@
 
 use core::cell::Cell;
 
-use super::{Locked, Run, pool};
+use super::{ALARM, Locked, Run, pool};
 use crate::arith;
 use crate::config;
 use crate::os;
-use crate::segment::{SLOT, SegmentPtr};
+use crate::segment::{FIRST_SLOT, SLOT, SegmentPtr};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::topology::NodeIndex;
 
@@ -129,6 +129,7 @@ impl Locked {
         if inner.dirty_slots.get() == 0 || waits_for_ever {
             return;
         }
+        ALARM.ring();
         let wanted = &inner.leaving.wanted;
         if inner.dirty_slots.get() > self.may_wait() {
             wanted.set(Wanted { excess: true, ..wanted.get() });
@@ -265,16 +266,19 @@ impl Locked {
         self.purge_slots(false, config::current().pool_size, usize::MAX) > 0
     }
 
-    /// Likewise, with the addresses of segments that nobody uses.
-    pub(crate) fn trim(&self) -> bool {
-        let purged = self.purge_all();
-        (config::current().pool_size == 0 && self.drop_unused_segments(0)) | purged
+    /// Likewise, with the addresses of segments that nobody uses; gives how many bytes went back, the headers of these among them.
+    pub(crate) fn trim(&self) -> usize {
+        let purged = &self.inner().counts.purged;
+        let before = purged.get();
+        self.purge_all();
+        let gone = if config::current().pool_size == 0 { self.drop_unused_segments(0) } else { 0 };
+        (purged.get() - before) as usize + gone * FIRST_SLOT * SLOT
     }
 
     /// Likewise, and what the pool was to keep too: for a request that the node has no memory for otherwise.
     pub(crate) fn purge_for_want(&self) -> bool {
         let purged = self.purge_all() | (self.purge_slots(false, 0, usize::MAX) > 0);
-        self.drop_unused_segments(0) | purged
+        (self.drop_unused_segments(0) > 0) | purged
     }
 
     /// After more has come into use: gives back of the free memory what is too much for the pool's limit, what the pool was

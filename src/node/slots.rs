@@ -335,10 +335,10 @@ impl Locked {
         self.inner().abandon();
     }
 
-    /// Gives the segments back to the kernel in which nothing is used or waits, but for so many. True where there was one.
-    pub(super) fn drop_unused_segments(&self, mut spare: usize) -> bool {
+    /// Gives the segments back to the kernel in which nothing is used or waits, but for so many. Gives how many went.
+    pub(super) fn drop_unused_segments(&self, mut spare: usize) -> usize {
         let inner = self.inner();
-        let mapped_before = inner.mapped_slots.get();
+        let mut gone = 0;
         let is_unused = |segment: &SegmentPtr| segment.is_unused() && segment.used_free_slots() == 0;
         for segment in self.segments().filter(is_unused) {
             if spare > 0 {
@@ -351,8 +351,9 @@ impl Locked {
             inner.mapped_slots.set(inner.mapped_slots.get() - segment.mapped());
             // SAFETY: no slot of it is taken, and it is on no list any more.
             unsafe { Self::range_of(segment).unmap() };
+            gone += 1;
         }
-        inner.mapped_slots.get() < mapped_before
+        gone
     }
 
     /// Obtains so many bytes from the kernel, to be kept: no more than there are to be had. Says so where they are fewer.

@@ -47,11 +47,13 @@ pub enum Call {
     ProcessHook = 1 << 16,
     /// Mapping memory where it is wished for: it is mapped elsewhere (`mmap` with an address).
     Wish = 1 << 17,
+    /// Beginning a thread (`pthread_create`).
+    Thread = 1 << 18,
 }
 
 /// All kinds of call.
 #[cfg(feature = "fault-injection")]
-pub const ALL: u32 = (1 << 18) - 1;
+pub const ALL: u32 = (1 << 19) - 1;
 
 /// Which calls fail of those whose kinds are in the mask, counted from 1 since [`inject`].
 #[cfg(feature = "fault-injection")]

@@ -394,6 +394,37 @@ pub(crate) fn futex_wait(_: &AtomicUsize, _: usize) {
     std::thread::yield_now();
 }
 
+/// Sleeps so many milliseconds at most, and looks at the word twice a second.
+pub(crate) fn futex_wait_for(word: &AtomicUsize, expected: usize, milliseconds: u64) -> bool {
+    let mut left = milliseconds;
+    while left > 0 && word.load(Ordering::Relaxed) == expected {
+        let some = left.min(500);
+        std::thread::sleep(std::time::Duration::from_millis(some));
+        left -= some;
+    }
+    true
+}
+
+/// Begins a thread in which `run` is called. The error is its number, as far as it has one.
+pub(crate) fn begin_thread(run: extern "C" fn(*mut c_void) -> *mut c_void) -> Result<(), i32> {
+    if fault::fails(Call::Thread) {
+        return Err(ENOMEM);
+    }
+    let begun = std::thread::Builder::new().name("homing".into()).spawn(move || drop(run(ptr::null_mut())));
+    begun.map(drop).map_err(|error| error.raw_os_error().unwrap_or(ENOSYS))
+}
+
+/// Nothing: it has its name.
+pub(crate) fn name_thread(_: &CStr) {}
+
+/// Not known.
+pub(crate) fn this_thread() -> usize {
+    0
+}
+
+/// Nothing: no code is unloaded, as far as is known.
+pub(crate) fn join_thread(_: usize) {}
+
 /// Nothing: nobody sleeps.
 pub(crate) fn futex_wake_one(_: &AtomicUsize) {}
 

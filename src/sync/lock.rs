@@ -152,7 +152,7 @@ mod platform {
 }
 
 #[cfg(homing_loom)]
-mod platform {
+pub(super) mod platform {
     use super::{AtomicUsize, Ordering};
 
     pub(super) const SPINS: u32 = 1;
@@ -167,7 +167,7 @@ mod platform {
         static TOKEN: usize = NEXT.fetch_add(2, core::sync::atomic::Ordering::Relaxed);
     }
 
-    pub(super) fn thread_token() -> usize {
+    pub(in crate::sync) fn thread_token() -> usize {
         TOKEN.with(|token| *token)
     }
 
@@ -183,7 +183,13 @@ mod platform {
         }
     }
 
-    pub(super) fn wake_one(_: &AtomicUsize) {
+    /// The time is never up.
+    pub(in crate::sync) fn wait_for(word: &AtomicUsize, expected: usize, _: u64) -> bool {
+        wait(word, expected);
+        true
+    }
+
+    pub(in crate::sync) fn wake_one(_: &AtomicUsize) {
         let _queue = QUEUE.0.lock().unwrap();
         QUEUE.1.notify_one();
     }

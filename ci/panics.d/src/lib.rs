@@ -147,7 +147,7 @@ extern "C" fn probe_pools_figures(node: u16) -> u64 {
     let node = NodeId::new(node);
     let of_node = POOLS.stats_on(node).map_or(0, |stats| stats.allocations);
     let fragmentation = POOLS.fragmentation() + POOLS.fragmentation_on(node).unwrap_or(0.0);
-    POOLS.stats().deallocations + of_node + fragmentation as u64 + POOLS.trim() as u64
+    POOLS.stats().deallocations + of_node + fragmentation as u64 + POOLS.trim() as u64 + homing::trim() as u64
 }
 
 #[unsafe(no_mangle)]

@@ -79,6 +79,8 @@ Settings (also read from the environment as HOMING_POOL_SIZE and so on; --set wi
                        [firsttouch under policy=local, else as the policy]
   purge_delay=TIME     how long freed memory waits before the kernel has it back, such as
                        0, 500ms, 2s or never [1s]
+  background=0|1       whether a thread gives freed memory back on time, also while PROGRAM does
+                       nothing [0]
   bump_size=SIZE       what a thread's bump arena obtains at its first use [64K]
   bump_zero=0|1        whether memory of threads' bump arenas is zero when it is handed out [1]
   bump_overflow=WORD   a thread's bump arena that is full: error: the request fails; abort: the

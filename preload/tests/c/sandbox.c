@@ -21,6 +21,8 @@ static const struct { const char *name; unsigned number; } CALLS[] = {
     {"process_madvise", 440},
     {"getcpu", SYS_getcpu},
     {"rseq", SYS_rseq},
+    {"clone", SYS_clone},
+    {"clone3", 435},
 };
 enum { KNOWN = sizeof CALLS / sizeof *CALLS };
 

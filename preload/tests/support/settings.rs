@@ -79,8 +79,19 @@ fn pool_limit_holds_what_the_pool_keeps_and_mappings_together(probe: Probe) {
 }
 
 fn an_empty_value_is_as_good_as_none(probe: Probe) {
-    let names =
-        ["POOL_SIZE", "POOL_LIMIT", "OVERFLOW", "ZERO", "POLICY", "LARGE", "PURGE_DELAY", "DEBUG", "STATS", "VERBOSE"];
+    let names = [
+        "POOL_SIZE",
+        "POOL_LIMIT",
+        "OVERFLOW",
+        "ZERO",
+        "POLICY",
+        "LARGE",
+        "PURGE_DELAY",
+        "BACKGROUND",
+        "DEBUG",
+        "STATS",
+        "VERBOSE",
+    ];
     let names = names.map(|name| format!("HOMING_{name}"));
     let settings: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
     probe("nothing", &settings).silent();
@@ -142,6 +153,7 @@ fn verbose_says_one_line_with_every_setting(probe: Probe) {
         ("HOMING_POLICY", "interleave"),
         ("HOMING_LARGE", "firsttouch"),
         ("HOMING_PURGE_DELAY", "3s"),
+        ("HOMING_BACKGROUND", "1"),
         ("HOMING_BUMP_SIZE", "1M"),
         ("HOMING_BUMP_ZERO", "0"),
         ("HOMING_BUMP_OVERFLOW", "error"),
@@ -158,7 +170,7 @@ fn verbose_says_one_line_with_every_setting(probe: Probe) {
         "zero alloc",
         "policy interleave",
         "large firsttouch",
-        "purge delay 3000 ms",
+        "purge delay 3000 ms, background",
         "bump arenas of 1.0 MiB, not zeroed, overflow error, limit 6.0 MiB",
         "debug 1",
     ] {

@@ -47,6 +47,24 @@ pub(crate) fn futex_wait(word: &AtomicUsize, expected: usize) {
     });
 }
 
+/// Likewise, so many milliseconds at most. False where the kernel refuses to have the thread sleep.
+pub(crate) fn futex_wait_for(word: &AtomicUsize, expected: usize, milliseconds: u64) -> bool {
+    if fault::fails(Call::Wait) {
+        return false;
+    }
+    let time = libc::timespec {
+        tv_sec: (milliseconds / 1000) as libc::time_t,
+        tv_nsec: (milliseconds % 1000 * 1_000_000) as libc::c_long,
+    };
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let expected = expected as u32;
+    keeping_errno(|| {
+        // SAFETY: a valid, aligned futex and a valid time for as long as the call runs.
+        let woken = unsafe { libc::syscall(libc::SYS_futex, futex_of(word), operation, expected, &raw const time) };
+        woken == 0 || [libc::EAGAIN, libc::EINTR, libc::ETIMEDOUT].contains(&super::errno())
+    })
+}
+
 /// Wakes one thread that sleeps on the word. Not made to fail: the kernel refuses it for a word that is no memory, or
 /// together with the wait, and then nobody sleeps.
 pub(crate) fn futex_wake_one(word: &AtomicUsize) {
@@ -374,4 +392,70 @@ pub(crate) fn set_thread_value(value: *mut c_void, end: extern "C" fn(*mut c_voi
 pub(crate) fn remove_thread_hooks() {
     HOOK.remove();
     VALUE.remove();
+}
+
+/// The stack of a thread of the allocator's own, in bytes; the C library's usual one where thread-local storage leaves too
+/// little of it.
+const STACK: usize = 64 << 10;
+
+/// Begins a thread in which `run` is called, with every signal blocked. May allocate. The error is its number, as in `errno`.
+pub(crate) fn begin_thread(run: extern "C" fn(*mut c_void) -> *mut c_void) -> Result<(), i32> {
+    if fault::fails(Call::Thread) {
+        return Err(libc::EAGAIN);
+    }
+    let mut all = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the buffer has the type the call fills.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: the first set was filled above, and the second is there to be filled. A new thread has its maker's signals.
+    let blocked = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+    if blocked != 0 {
+        return Err(blocked);
+    }
+    let error = keeping_errno(|| match begin_with_stack(Some(STACK), run) {
+        libc::EINVAL => begin_with_stack(None, run),
+        answer => answer,
+    });
+    // SAFETY: filled by the call above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), core::ptr::null_mut()) };
+    if error == 0 { Ok(()) } else { Err(error) }
+}
+
+/// The error's number, or 0.
+fn begin_with_stack(stack: Option<usize>, run: extern "C" fn(*mut c_void) -> *mut c_void) -> i32 {
+    let mut attributes = core::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: the buffer has the type the call fills.
+    let error = unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) };
+    if error != 0 {
+        return error;
+    }
+    if let Some(stack) = stack {
+        // SAFETY: filled above. Where the size is refused, the thread has the usual one.
+        unsafe { libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack) };
+    }
+    let mut thread = core::mem::MaybeUninit::<libc::pthread_t>::uninit();
+    let nothing = core::ptr::null_mut();
+    // SAFETY: the attributes were filled above, the buffer has the type the call fills, and `run` is a function of the program.
+    let error = unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, nothing) };
+    // SAFETY: filled above, and not used any more.
+    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+    error
+}
+
+/// Names the calling thread, for people (prctl(2)). Nothing where the kernel refuses.
+pub(crate) fn name_thread(name: &core::ffi::CStr) {
+    // SAFETY: the name is a C string.
+    keeping_errno(|| unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) });
+}
+
+/// What [`join_thread`] knows the calling thread by; not 0.
+pub(crate) fn this_thread() -> usize {
+    // SAFETY: no preconditions.
+    unsafe { libc::pthread_self() as usize }
+}
+
+/// Waits for the end of a thread of [`begin_thread`]'s, by what it is known by. Once only.
+pub(crate) fn join_thread(thread: usize) {
+    // SAFETY: a thread of this process that is joined by nobody else, and was not made to be let go.
+    keeping_errno(|| unsafe { libc::pthread_join(thread as libc::pthread_t, core::ptr::null_mut()) });
 }
