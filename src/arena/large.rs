@@ -289,8 +289,9 @@ impl Arena {
         // Each time by a statement of its own: the lock is let go at its end.
         let pool = node::pool(self.node());
         let mut served = serve(&pool.lock());
-        if served.is_none() && !self.at_hand.is_empty() {
+        if served.is_none() && (!self.at_hand.is_empty() || self.has_received()) {
             self.give_back_kept(None);
+            self.collect_whole_inbox(None);
             served = serve(&pool.lock());
         }
         // What another thread gives back just now may be what is wanting.

@@ -2,6 +2,7 @@
 
 use core::ptr::{self, NonNull};
 
+use super::frees::AT_A_TIME;
 use super::{Arena, emergency, idle};
 use crate::block::{self, Block};
 use crate::config::{self, Zero};
@@ -228,6 +229,7 @@ impl Arena {
     #[cold]
     #[inline(never)]
     fn scrape_together(&self, class: ClassId, pool: &Locked) -> Option<Found> {
+        self.collect_whole_inbox(Some(pool));
         self.wake_all(pool);
         if self.find_partial(class, self.only_node()).is_some() {
             return Some(Found::Slab(None));
@@ -336,8 +338,11 @@ impl Arena {
     /// the list of its blocks that the idle arena had, if there is one.
     #[allow(clippy::option_option, reason = "the inner one says whether a list came along")]
     fn adopt(&self, class: ClassId, pool: &Locked, looked_at: usize) -> Option<Option<Refill>> {
+        let mut left = AT_A_TIME;
         for other in idle::some(pool, looked_at) {
-            other.collect_inbox(Some(pool));
+            if other.has_received() {
+                left -= other.collect_some(Some(pool), left);
+            }
             if let Some(slab) = other.find_partial(class, self.only_node()) {
                 other.unlink_partial(slab);
                 self.own(slab);
@@ -483,6 +488,7 @@ impl Arena {
 
     /// Gives up current slabs of which every block is here. For an arena that may be at rest for long.
     pub(crate) fn give_up_unused(&self, pool: Option<&Locked>) {
+        self.collect_whole_inbox(pool);
         self.tidy(pool);
         for class in ClassId::all() {
             let Some(slab) = self.current[class].get() else { continue };

@@ -4,6 +4,7 @@
 
 use core::cell::Cell;
 
+use super::frees::AT_A_TIME;
 use super::lists::IDLE_LOOKED_AT;
 use super::{Arena, idle};
 use crate::node::{Locked, Pool};
@@ -20,12 +21,14 @@ pub(super) struct Lookout {
     /// Slow paths since the last look.
     calls: Cell<u32>,
     timer: Timer,
+    /// Whether an idle arena has received more than was brought home at the last look.
+    has_more: Cell<bool>,
 }
 
 impl Lookout {
     /// One that has never looked.
     pub(super) const fn new() -> Self {
-        Lookout { calls: Cell::new(0), timer: Timer::new() }
+        Lookout { calls: Cell::new(0), timer: Timer::new(), has_more: Cell::new(false) }
     }
 
     /// Whether the next slow path is to look.
@@ -60,6 +63,9 @@ impl Arena {
         let delay = config::current().purge_delay_ms.min(LONGEST_DELAY);
         if let Some(now) = self.lookout.timer.is_time((delay / 2).max(1)) {
             self.do_what_is_due(now);
+        } else if self.lookout.has_more.get() && !node::any_is_mine() {
+            let more = node::pool(self.node()).try_lock_started().is_some_and(|pool| look_after_idle(&pool));
+            self.lookout.has_more.set(more);
         }
     }
 
@@ -72,7 +78,7 @@ impl Arena {
         }
         self.tidy(None);
         let other = pool.try_lock_started().and_then(|pool| {
-            look_after_pool(&pool, now);
+            self.lookout.has_more.set(look_after_pool(&pool, now));
             pool.next_other()
         });
         // Where no thread runs any more, nobody else takes what idle arenas there are sent, nor purges.
@@ -82,10 +88,28 @@ impl Arena {
     }
 }
 
-fn look_after_pool(pool: &Locked, now: u64) {
-    for idle in idle::some(pool, IDLE_LOOKED_AT) {
-        idle.give_up_unused(Some(pool));
-    }
+/// True where more is to be brought home than one look may.
+fn look_after_pool(pool: &Locked, now: u64) -> bool {
+    let more = look_after_idle(pool);
     pool.purge_if_due();
     pool.patrol_if_due(now);
+    more
+}
+
+/// Brings home what some idle arenas have received, so much of it together as one call may, and gives up what they do not
+/// use. True where more waits.
+fn look_after_idle(pool: &Locked) -> bool {
+    let mut left = AT_A_TIME;
+    let mut more = false;
+    for idle in idle::some(pool, IDLE_LOOKED_AT) {
+        if idle.has_received() {
+            left -= idle.collect_some(Some(pool), left);
+        }
+        if idle.has_received() {
+            more = true;
+        } else {
+            idle.give_up_unused(Some(pool));
+        }
+    }
+    more
 }
