@@ -7,6 +7,7 @@
 //! - `tls`: the thread-local word
 //! - `lists`: blocks in and out, the slow paths of slabs
 //! - `outbox`, `inbox`: blocks on their way home
+//! - `sparse`: free pages of slabs that are in use
 //! - `lookout`: what is done from time to time
 //! - `idle`: arenas without a thread
 //! - `enter`: re-entrancy, first use, migration, the end of a thread
@@ -27,6 +28,7 @@ pub(crate) mod large;
 mod lists;
 mod lookout;
 mod outbox;
+mod sparse;
 pub(crate) mod tls;
 
 pub(crate) use frees::{count_ran_out, free_to_arena, gather};
@@ -246,7 +248,8 @@ impl Arena {
 
     /// Whether a block of one of its slabs is free, but for those on their way home.
     fn has_free(&self, slab: Slab, block: NonNull<u8>) -> bool {
-        let mut is_free = !slab.is_carved(block);
+        // SAFETY: nothing is done with it, if it is in use.
+        let mut is_free = !slab.is_carved(unsafe { Block::at(block) });
         slab.each_local(&mut |free| is_free |= free.pointer() == block);
         let class = slab.class();
         if self.current[class].get() != Some(slab) {
@@ -424,4 +427,9 @@ pub(crate) fn give_up_unused_of_idle(pool: &Locked) {
     for arena in idle::each(pool) {
         arena.give_up_unused(Some(pool));
     }
+}
+
+/// Gives the free pages within slabs of idle arenas of the pool's node back to the kernel; gives how many bytes.
+pub(crate) fn purge_slabs_of_idle(pool: &Locked) -> usize {
+    idle::each(pool).map(Arena::purge_slabs).sum()
 }

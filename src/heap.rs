@@ -227,7 +227,7 @@ pub(crate) unsafe fn free<C: Claim>(block: *mut u8, claim: C) {
     let slab = Slab::at(segment, slot);
     // SAFETY: the caller of `free` has given the block up.
     let block = unsafe { Block::at(block) };
-    if hardened::ON && block.looks_free() {
+    if hardened::ON && (block.looks_free() || slab.is_withheld(block)) {
         arena::refuse_free_block(slab, block);
     }
     if slab.free_local(block) {
@@ -442,10 +442,11 @@ fn allocate_growing(size: usize, align: usize, base: &Config) -> *mut u8 {
 /// Gives back to the kernel all that nobody uses, and brings home what had to be placed elsewhere. True where anything
 /// went back.
 pub(crate) fn trim() -> bool {
+    let mut any = false;
     if let Some(held) = held_if_attached() {
         held.give_up_unused(None);
+        any |= held.purge_slabs() > 0;
     }
-    let mut any = false;
     for index in 0..crate::node::pools() {
         let pool = crate::node::pool(crate::topology::NodeIndex::new(index));
         if pool.is_mine() {
@@ -453,6 +454,7 @@ pub(crate) fn trim() -> bool {
         }
         if let Some(pool) = HeldPool::from(|| pool.try_lock_started()) {
             arena::give_up_unused_of_idle(&pool);
+            any |= arena::purge_slabs_of_idle(&pool) > 0;
             any |= pool.trim();
             pool.patrol_all();
         }

@@ -326,7 +326,7 @@ fn bind(node: NodeIndex, start: NonNull<u8>, size: usize) {
 }
 
 /// Whether memory of other nodes is no substitute (`HOMING_POLICY=bind`).
-fn is_strict() -> bool {
+pub(crate) fn is_strict() -> bool {
     config::current().policy == Policy::Bind && topology::machine().count() > 1
 }
 

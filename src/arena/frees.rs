@@ -88,7 +88,7 @@ impl Arena {
             block.prefetch_hint();
         }
         let is_suspect = hardened::ON && size >= TWO_WORDS && block.is_suspect();
-        if is_suspect && self.has_free(slab, block.pointer()) {
+        if hardened::ON && slab.is_withheld(block) || is_suspect && self.has_free(slab, block.pointer()) {
             double_free(block);
         }
         if slab.free_local(block) {
@@ -157,7 +157,7 @@ extern "C" fn free_to_own(slab: Slab, block: Block) {
         // Re-entered in the middle of a slow path: the block comes home by the arena's own inbox.
         return send_alone(Destination::arena(arena.address()), block, slab.weight());
     }
-    if hardened::ON && block.looks_free() {
+    if hardened::ON && (block.looks_free() || slab.is_withheld(block)) {
         refuse_free_block(slab, block);
     }
     arena.inside(|| {

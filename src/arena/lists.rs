@@ -129,7 +129,7 @@ impl Arena {
     }
 
     #[inline]
-    fn list(&self, class: ClassId) -> &Seen<Option<Block>> {
+    pub(super) fn list(&self, class: ClassId) -> &Seen<Option<Block>> {
         let lists = if self.is_checked.get() { &self.checked } else { &self.fast };
         &lists[class]
     }
@@ -176,6 +176,11 @@ impl Arena {
         // Not the class's, which is in a table that all threads share.
         let wanted = (CARVE / slab.block_size().max(1)).max(1) as u32;
         if let Some(carved) = slab.carve(wanted) {
+            return Some(Refill::List(carved.list, carved.count));
+        }
+        if slab.withheld() > 0
+            && let Some(carved) = slab.take_back()
+        {
             return Some(Refill::List(carved.list, carved.count));
         }
         slab.park(self.pressed_at.get() != 0);
@@ -283,7 +288,7 @@ impl Arena {
     }
 
     /// Makes the current slab a partial one: the arena's list, all of which is its blocks, becomes its own.
-    fn put_aside(&self, slab: Slab) {
+    pub(super) fn put_aside(&self, slab: Slab) {
         let class = slab.class();
         self.current[class].set(None);
         if let Some(first) = self.list(class).take() {
@@ -378,7 +383,16 @@ impl Arena {
         }
     }
 
-    fn unlink_partial(&self, slab: Slab) {
+    /// Puts a slab behind the last of its class's partial slabs, or among none.
+    pub(super) fn link_behind(&self, last: Option<Slab>, slab: Slab) {
+        match last {
+            Some(last) => last.links().0.set(Some(slab)),
+            None => self.partial[slab.class()].set(Some(slab)),
+        }
+        slab.links().1.set(last);
+    }
+
+    pub(super) fn unlink_partial(&self, slab: Slab) {
         let (next, previous) = slab.links();
         let (next, previous) = (next.take(), previous.take());
         match previous {

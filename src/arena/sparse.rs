@@ -1,0 +1,48 @@
+//! Slabs with few blocks in use: their free pages go back to the kernel when somebody asks for it.
+
+use super::Arena;
+use crate::node;
+use crate::size_class::ClassId;
+use crate::slab::Slab;
+use crate::{config, debug};
+
+impl Arena {
+    /// Gives the whole free pages within its slabs back to the kernel; gives how many bytes. Slabs that have such pages are
+    /// filled last from then on.
+    pub(crate) fn purge_slabs(&self) -> usize {
+        // Under strict binding pages are obtained when a slab begins, a pool's size is to stay, and the debug mode keeps
+        // records in free blocks.
+        if node::is_strict() || config::current().pool_size > 0 || debug::is_on() {
+            return 0;
+        }
+        ClassId::all().map(|class| self.purge_slabs_of(class)).sum()
+    }
+
+    fn purge_slabs_of(&self, class: ClassId) -> usize {
+        if let Some(slab) = self.current[class].get()
+            && (self.list(class).get().is_some() || !slab.is_used_up())
+        {
+            self.put_aside(slab);
+        }
+        let next_of = |slab: &Slab| slab.links().0.get();
+        let (mut slabs, mut last) = (0, None);
+        for slab in core::iter::successors(self.partial[class].get(), next_of) {
+            (slabs, last) = (slabs + 1, Some(slab));
+        }
+        let (mut bytes, mut next) = (0, self.partial[class].get());
+        for _ in 0..slabs {
+            let Some(slab) = next else { break };
+            next = next_of(&slab);
+            // One without any goes to its pool, whole.
+            if slab.out() > 0 {
+                bytes += slab.purge();
+            }
+            if slab.withheld() > 0 && last != Some(slab) {
+                self.unlink_partial(slab);
+                self.link_behind(last, slab);
+                last = Some(slab);
+            }
+        }
+        bytes
+    }
+}
