@@ -440,8 +440,8 @@ impl Arena {
 
     /// A free has brought the slab's count to zero: see `slab`.
     pub(super) fn count_ran_out(&self, slab: Slab, pool: Option<&Locked>) {
-        if slab.count_is_wrong()
-            && let Some(block) = slab.last_freed()
+        if let Some(block) = slab.last_freed()
+            && (slab.count_is_wrong() || slab.is_withheld(block))
         {
             double_free(block);
         }
