@@ -33,6 +33,7 @@ pub(crate) mod tls;
 
 pub(crate) use frees::{count_ran_out, free_to_arena, gather};
 pub(crate) use lists::Handed;
+pub(crate) use sparse::purge_slabs_of_idle;
 
 use core::cell::Cell;
 use core::mem;
@@ -427,9 +428,4 @@ pub(crate) fn give_up_unused_of_idle(pool: &Locked) {
     for arena in idle::each(pool) {
         arena.give_up_unused(Some(pool));
     }
-}
-
-/// Gives the free pages within slabs of idle arenas of the pool's node back to the kernel; gives how many bytes.
-pub(crate) fn purge_slabs_of_idle(pool: &Locked) -> usize {
-    idle::each(pool).map(Arena::purge_slabs).sum()
 }

@@ -445,7 +445,7 @@ pub(crate) fn trim() -> bool {
     let mut any = false;
     if let Some(held) = held_if_attached() {
         held.give_up_unused(None);
-        any |= held.purge_slabs() > 0;
+        any |= !crate::node::any_is_mine() && held.purge_slabs() > 0;
     }
     for index in 0..crate::node::pools() {
         let pool = crate::node::pool(crate::topology::NodeIndex::new(index));
@@ -454,9 +454,11 @@ pub(crate) fn trim() -> bool {
         }
         if let Some(pool) = HeldPool::from(|| pool.try_lock_started()) {
             arena::give_up_unused_of_idle(&pool);
-            any |= arena::purge_slabs_of_idle(&pool) > 0;
             any |= pool.trim();
             pool.patrol_all();
+        }
+        if !crate::node::any_is_mine() {
+            any |= arena::purge_slabs_of_idle(pool) > 0;
         }
     }
     any

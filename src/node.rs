@@ -532,6 +532,12 @@ impl Locked {
         counts.large_bytes.set(counts.large_bytes.get().wrapping_add(bytes as u64));
     }
 
+    /// Counts bytes of slabs as gone back to the kernel.
+    pub(crate) fn count_purged(&self, bytes: usize) {
+        let counts = &self.inner().counts;
+        counts.purged.set(counts.purged.get().wrapping_add(bytes as u64));
+    }
+
     /// Counts a request that this pool could not serve within its limit and another did.
     pub(crate) fn count_spill(&self) {
         let counts = &self.inner().counts;

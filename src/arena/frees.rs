@@ -63,6 +63,9 @@ impl Arena {
             bytes += self.bring_home(block, pool);
         }
         self.received.set(next);
+        if next.is_some() {
+            self.lookout.look_next();
+        }
         self.inbox_bytes.fetch_sub(bytes, Ordering::Relaxed);
         done
     }

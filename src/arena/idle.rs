@@ -52,11 +52,10 @@ pub(super) fn holds_all(pool: &Locked) -> bool {
 
 /// An arena of the pool's node: an idle one, or a new one. `None` where there is no memory for one.
 pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
-    let shelf = pool.shelf();
-    if let Some(arena) = shelf.idle.get() {
-        shelf.idle.set(arena.next_idle.take());
+    if let Some(arena) = take_first(pool) {
         return Some(arena);
     }
+    let shelf = pool.shelf();
     if shelf.left.get() == 0 {
         let slots = pool.take_slots(1, 1)?;
         // Whoever frees an address in there is told that no block begins at it.
@@ -78,6 +77,20 @@ pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
     let arena: &'static Arena = unsafe { &*new };
     arena.begin(pool.node(), config::current().is_checked());
     Some(arena)
+}
+
+/// The first idle arena, which is the caller's from then on.
+pub(super) fn take_first(pool: &Locked) -> Option<&'static Arena> {
+    let shelf = pool.shelf();
+    let arena = shelf.idle.get()?;
+    shelf.idle.set(arena.next_idle.take());
+    Some(arena)
+}
+
+/// Puts an arena that was taken behind the other idle ones.
+pub(super) fn put_last(pool: &Locked, arena: &'static Arena) {
+    let last = each(pool).last().map_or(&pool.shelf().idle, |last| &last.next_idle);
+    last.set(Some(arena));
 }
 
 /// Puts an arena whose thread has gone among the idle ones.

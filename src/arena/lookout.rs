@@ -37,6 +37,11 @@ impl Lookout {
         self.calls.get() >= CALLS - 1
     }
 
+    /// Has the next slow path look.
+    pub(super) fn look_next(&self) {
+        self.calls.set(CALLS - 1);
+    }
+
     /// Counts a slow path that does not look.
     #[inline(always)]
     pub(super) fn count(&self) {

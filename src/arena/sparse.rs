@@ -1,21 +1,26 @@
 //! Slabs with few blocks in use: their free pages go back to the kernel when somebody asks for it.
 
-use super::Arena;
-use crate::node;
+use super::enter::HeldPool;
+use super::{Arena, idle};
+use crate::node::{self, Pool};
 use crate::size_class::ClassId;
 use crate::slab::Slab;
 use crate::{config, debug};
 
 impl Arena {
     /// Gives the whole free pages within its slabs back to the kernel; gives how many bytes. Slabs that have such pages are
-    /// filled last from then on.
+    /// filled last from then on. The calling thread holds no pool.
     pub(crate) fn purge_slabs(&self) -> usize {
         // Under strict binding pages are obtained when a slab begins, a pool's size is to stay, and the debug mode keeps
         // records in free blocks.
         if node::is_strict() || config::current().pool_size > 0 || debug::is_on() {
             return 0;
         }
-        ClassId::all().map(|class| self.purge_slabs_of(class)).sum()
+        let bytes = ClassId::all().map(|class| self.purge_slabs_of(class)).sum();
+        if bytes > 0 {
+            HeldPool::of(node::pool(self.node())).count_purged(bytes);
+        }
+        bytes
     }
 
     fn purge_slabs_of(&self, class: ClassId) -> usize {
@@ -45,4 +50,17 @@ impl Arena {
         }
         bytes
     }
+}
+
+/// Does that for each idle arena of the pool, which is held as a thread holds its own, so that nobody waits for the pool; gives
+/// how many bytes went back.
+pub(crate) fn purge_slabs_of_idle(pool: &'static Pool) -> usize {
+    let count = HeldPool::from(|| pool.lock_started()).map_or(0, |pool| idle::each(&pool).count());
+    let purge_next = |_| {
+        let Some(arena) = idle::take_first(&HeldPool::of(pool)) else { return 0 };
+        let bytes = arena.purge_slabs();
+        idle::put_last(&HeldPool::of(pool), arena);
+        bytes
+    };
+    (0..count).map(purge_next).sum()
 }
