@@ -272,10 +272,6 @@ impl Slab {
         let list = header.local.take()?;
         let taken = header.carved.get() - header.needed.get();
         header.needed.set(header.carved.get());
-        // What was freed last, then withheld, then freed again.
-        if self.is_withheld(list) {
-            double_free(list);
-        }
         list.check_link(taken);
         Some((if hardened::ON { list.shuffled() } else { list }, taken))
     }

@@ -214,7 +214,7 @@ MUTATIONS = [
     ("blocks are carved where others are withheld", SLAB, "let next = self.next_to_carve();\n        let count", "let next = self.header().carved.get();\n        let count", INSIDE + " units"),
     ("a withheld block is in use", SLAB, " && !self.is_withheld(block)", "", "try_free pages_that_went_back"),
     ("a withheld block may be freed while another is in use", LISTS, "(slab.count_is_wrong() || slab.is_withheld(block))", "slab.count_is_wrong()", "preload/misuse whose_pages"),
-    ("a withheld block may be first on a list", SLAB, "if self.is_withheld(list) {", "if false {", "preload/misuse whose_pages"),
+    ("a withheld block may be first on a list", LISTS, "        if slab.has_purged() {\n            refuse_second_free(slab);\n        }\n", "", "preload/misuse whose_pages"),
     ("blocks in an inbox count as held", "src/arena/census.rs", " + self.inbox_bytes.load(Ordering::Relaxed)", "", "preload/held", "statistics"),
     ("`M_TRIM_THRESHOLD` is ignored", C, "        libc::M_TRIM_THRESHOLD => entry::set_most_that_waits(value),\n", "", "preload/contract"),
     ("`M_MMAP_THRESHOLD` is ignored", C, "        libc::M_MMAP_THRESHOLD => entry::set_least_that_goes_at_once(value),\n", "", "preload/contract"),

@@ -53,6 +53,10 @@ impl Arena {
         let current = &self.current[class];
         // The arenas of threads that have none never have a slab; they are not written to.
         let slab = current.get().filter(|slab| slab.last_freed().is_some() && !self.lookout.is_next())?;
+        // Then what was freed may have been withheld, and was freed twice.
+        if slab.has_purged() {
+            return None;
+        }
         self.inside(|| {
             let (first, count) = slab.take_local()?;
             self.lookout.count();
@@ -167,6 +171,9 @@ impl Arena {
     fn refill_from_current(&self, class: ClassId, want_zero: bool) -> Option<Refill> {
         let current = &self.current[class];
         let slab = current.get()?;
+        if slab.has_purged() {
+            refuse_second_free(slab);
+        }
         if let Some((first, count)) = slab.take_local() {
             return Some(Refill::List(first, count));
         }
@@ -440,10 +447,8 @@ impl Arena {
 
     /// A free has brought the slab's count to zero: see `slab`.
     pub(super) fn count_ran_out(&self, slab: Slab, pool: Option<&Locked>) {
-        if let Some(block) = slab.last_freed()
-            && (slab.count_is_wrong() || slab.is_withheld(block))
-        {
-            double_free(block);
+        if slab.count_is_wrong() || slab.has_purged() {
+            refuse_second_free(slab);
         }
         match slab.state() {
             State::Current => self.all_came_back(slab),
@@ -522,5 +527,16 @@ impl Arena {
                 self.give_up(slab, pool);
             }
         }
+    }
+}
+
+/// Ends the process if what was freed last was free already, as far as the slab knows.
+#[cold]
+#[inline(never)]
+extern "C" fn refuse_second_free(slab: Slab) {
+    if let Some(block) = slab.last_freed()
+        && (slab.count_is_wrong() || slab.is_withheld(block))
+    {
+        double_free(block);
     }
 }

@@ -50,10 +50,16 @@ impl Slab {
         self.header().purged.get() & bits(first, last) != 0
     }
 
+    /// Whether pages of it went back to the kernel.
+    #[inline(always)]
+    pub(crate) fn has_purged(self) -> bool {
+        self.header().purged.get() != 0
+    }
+
     /// Whether the block is free and withheld, since it touches pages that went back to the kernel.
     #[inline(always)]
     pub(crate) fn is_withheld(self, block: Block) -> bool {
-        self.header().purged.get() != 0 && self.touches_purged(block)
+        self.has_purged() && self.touches_purged(block)
     }
 
     #[cold]
