@@ -7,6 +7,7 @@
 //! - `tls`: the thread-local word
 //! - `lists`: blocks in and out, the slow paths of slabs
 //! - `outbox`, `inbox`: blocks on their way home
+//! - `sparse`: free pages of slabs that are in use
 //! - `lookout`: what is done from time to time
 //! - `idle`: arenas without a thread
 //! - `enter`: re-entrancy, first use, migration, the end of a thread
@@ -27,10 +28,12 @@ pub(crate) mod large;
 mod lists;
 pub(crate) mod lookout;
 mod outbox;
+mod sparse;
 pub(crate) mod tls;
 
 pub(crate) use frees::{count_ran_out, free_to_arena, gather};
 pub(crate) use lists::Handed;
+pub(crate) use sparse::purge_slabs_of_idle;
 
 use core::cell::Cell;
 use core::mem;
@@ -111,11 +114,13 @@ pub(crate) struct Arena {
     /// The kernel's number of its thread, where it was asked for; else 0.
     thread: Cell<u32>,
     next_idle: Cell<Option<&'static Arena>>,
+    /// Blocks that were taken from the inbox and are to be brought home yet: a chain.
+    received: Cell<Option<Block>>,
     /// The next of all arenas. Written before the arena is published, and constant.
     next_of_all: Cell<Option<&'static Arena>>,
     /// Blocks that others have freed; pushed to by any thread.
     inbox: CachePadded<Inbox>,
-    /// Their bytes: added by who pushes, before that, and taken off by the holder.
+    /// Their bytes, and those of `received`: added by who pushes, before that, and taken off by who brings them home.
     inbox_bytes: AtomicUsize,
 }
 const _: () = assert!(size_of::<Arena>() == ARENA_ALIGN && align_of::<Arena>() == ARENA_ALIGN);
@@ -131,7 +136,7 @@ pub(crate) enum Waiting {
     Listed,
     /// In an outbox, to be sent to the arena with that address.
     Outbox(usize),
-    /// In an inbox.
+    /// In an inbox, or taken from there and not brought home yet.
     Inbox,
 }
 
@@ -182,6 +187,7 @@ impl Arena {
             pressed_at: Cell::new(0),
             thread: Cell::new(0),
             next_idle: Cell::new(None),
+            received: Cell::new(None),
             next_of_all: Cell::new(None),
             inbox: CachePadded::new(Inbox::new()),
             inbox_bytes: AtomicUsize::new(0),
@@ -248,7 +254,8 @@ impl Arena {
 
     /// Whether a block of one of its slabs is free, but for those on their way home.
     fn has_free(&self, slab: Slab, block: NonNull<u8>) -> bool {
-        let mut is_free = !slab.is_carved(block);
+        // SAFETY: nothing is done with it, if it is in use.
+        let mut is_free = !slab.is_carved(unsafe { Block::at(block) });
         slab.each_local(&mut |free| is_free |= free.pointer() == block);
         let class = slab.class();
         if self.current[class].get() != Some(slab) {
@@ -269,7 +276,9 @@ impl Arena {
         self.outbox.each(&mut |owner, block| visit(Waiting::Outbox(owner), block));
         // SAFETY: what is in an inbox are addresses of blocks.
         let first = unsafe { Block::from_address(self.inbox.peek()) };
-        core::iter::successors(first, |block| block.next_of_chain()).for_each(|block| visit(Waiting::Inbox, block));
+        for first in [first, self.received.get()] {
+            core::iter::successors(first, |block| block.next_of_chain()).for_each(|block| visit(Waiting::Inbox, block));
+        }
     }
 
     /// All arenas, newest first. None of them goes as long as this lives.
@@ -325,7 +334,7 @@ pub(crate) fn after_fork_in_child() {
 /// thread has, or in what the calling thread has freed for others.
 pub(crate) fn is_known_free(slab: Slab, block: NonNull<u8>) -> bool {
     let is_there = |arena: &Arena, pool: Option<&Locked>| {
-        arena.collect_inbox(pool);
+        arena.collect_whole_inbox(pool);
         let owner = slab.segment().owner(slab.slot()).arena_address();
         // The slab may just have been given up, if that was its last block.
         owner != Some(arena.address()) || arena.has_free(slab, block)
@@ -358,7 +367,7 @@ pub(crate) fn is_known_free(slab: Slab, block: NonNull<u8>) -> bool {
 pub(crate) fn refuse_free_block(slab: Slab, block: Block) {
     let arena = tls::get();
     if !arena.busy.get() {
-        arena.inside(|| arena.collect_inbox(None));
+        arena.inside(|| arena.collect_whole_inbox(None));
     }
     // The slab may just have been given up, if that was its last block.
     let is_owner = slab.segment().owner(slab.slot()).arena_address() == Some(arena.address());

@@ -26,7 +26,7 @@ pub struct Audit {
     pub slabs: usize,
     /// Blocks of slabs that their users hold.
     pub live_blocks: usize,
-    /// Free blocks of slabs: on slabs' and arenas' lists, or on their way home.
+    /// Free blocks of slabs: on slabs' and arenas' lists, on their way home, or in pages that went back to the kernel.
     pub free_blocks: usize,
     /// Those of them that are on their way home.
     pub on_the_way: usize,
@@ -167,13 +167,14 @@ fn audit_slab(slab: Slab, node: NodeIndex, audit: &mut Audit, asker: &mut Asker)
         return Err(AuditError { what: "a slab's list of free blocks has a loop", address: slab.address() });
     };
     check(out + local == slab.carved(), "a slab's blocks do not add up", slab.address())?;
-    audit.free_blocks += local as usize;
+    check(slab.withholds_as_counted(), "the count of a slab's withheld blocks is wrong", slab.address())?;
+    audit.free_blocks += local as usize + slab.withheld() as usize;
     let mut wrong = false;
     slab.each_local(&mut |block| {
-        wrong |= slab_of(block) != slab;
+        wrong |= slab_of(block) != slab || slab.is_withheld(block);
         asker.add(block, node);
     });
-    check(!wrong, "a block is on another slab's list", slab.address())?;
+    check(!wrong, "a block is on another slab's list, or on its own and withheld", slab.address())?;
     Ok(out as usize)
 }
 

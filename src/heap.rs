@@ -227,7 +227,7 @@ pub(crate) unsafe fn free<C: Claim>(block: *mut u8, claim: C) {
     let slab = Slab::at(segment, slot);
     // SAFETY: the caller of `free` has given the block up.
     let block = unsafe { Block::at(block) };
-    if hardened::ON && block.looks_free() {
+    if hardened::ON && (block.looks_free() || slab.is_withheld(block)) {
         arena::refuse_free_block(slab, block);
     }
     if slab.free_local(block) {
@@ -462,6 +462,12 @@ pub(crate) fn trim() -> usize {
             bytes += pool.trim();
             pool.patrol_all();
         }
+    }
+    // With no pool held, since nothing is taken from one: whole free pages of slabs that hold blocks.
+    if may_wait {
+        bytes += own.map_or(0, |own| own.purge_slabs());
+        let all = (0..crate::node::pools()).map(|index| crate::node::pool(crate::topology::NodeIndex::new(index)));
+        bytes += all.map(arena::purge_slabs_of_idle).sum::<usize>();
     }
     bytes
 }

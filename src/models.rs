@@ -27,6 +27,8 @@ struct World {
     /// The slab's owner word: the arena.
     owner: AtomicUsize,
     inboxes: [Inbox; 2],
+    /// By arena: the chain that its holder took and has not brought home yet.
+    received: [UnsafeCell<usize>; 2],
     node: Lock,
     homes: [Home; 2],
 }
@@ -37,6 +39,7 @@ impl World {
             links: (0..blocks).map(|_| UnsafeCell::new(usize::MAX)).collect(),
             owner: AtomicUsize::new(0),
             inboxes: [Inbox::new(), Inbox::new()],
+            received: [UnsafeCell::new(0), UnsafeCell::new(0)],
             node: Lock::new(),
             homes: [UnsafeCell::new(Vec::new()), UnsafeCell::new(Vec::new())],
         })
@@ -61,13 +64,22 @@ impl World {
         self.links[block].with_mut(|link| unsafe { *link = next });
     }
 
-    /// What the holder of an arena does with its inbox.
+    /// What the holder of an arena does with its inbox when it is to be empty.
     fn collect_inbox(&self, arena: usize) {
-        if self.inboxes[arena].is_empty() {
-            return;
+        self.collect_some(arena, usize::MAX);
+        self.collect_some(arena, usize::MAX);
+    }
+
+    /// What the holder of an arena does with so many blocks of its inbox.
+    fn collect_some(&self, arena: usize, most: usize) {
+        // SAFETY: the holder of an arena is alone; loom's cell panics where it is not.
+        let mut next = self.received[arena].with_mut(|received| std::mem::take(unsafe { &mut *received }));
+        if next == 0 && !self.inboxes[arena].is_empty() {
+            next = self.inboxes[arena].take_all();
         }
-        let mut next = self.inboxes[arena].take_all();
-        while next != 0 {
+        let mut done = 0;
+        while next != 0 && done < most {
+            done += 1;
             let block = next - 1;
             // SAFETY: taken from the inbox, the block is the holder's; loom's cell panics where it is not.
             next = self.links[block].with(|link| unsafe { *link });
@@ -78,6 +90,8 @@ impl World {
                 self.send(owner, block, block);
             }
         }
+        // SAFETY: likewise.
+        self.received[arena].with_mut(|received| unsafe { *received = next });
     }
 
     /// What the holder of an arena does with the blocks that came home.
@@ -244,5 +258,26 @@ fn a_run_at_hand_goes_to_one_of_those_who_want_it_and_comes_with_what_was_done_t
         // SAFETY: no other thread is left.
         let had = |run: usize| runs.had[run].with(|had| unsafe { *had });
         assert_eq!((had(1), had(2)), (2, 2), "each is had by one thread, beside who freed it");
+    });
+}
+
+#[test]
+fn a_slab_is_adopted_while_the_rest_of_what_its_old_holder_took_is_to_be_brought_home() {
+    loom::model(|| {
+        let world = World::new(3);
+        world.free_remotely(&[0, 1]);
+        world.collect_some(0, 1);
+        let threads = [
+            spawn(&world, |world| world.free_remotely(&[2])),
+            spawn(&world, |world| {
+                let _guard = world.node.lock();
+                // The slab goes, and what arena 0 has taken for it stays: it is to be sent on.
+                let mut there = world.keep(0, std::mem::take);
+                world.keep(1, |home| home.append(&mut there));
+                world.owner.store(1, Ordering::Release);
+            }),
+        ];
+        join(threads);
+        world.all_home();
     });
 }

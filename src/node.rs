@@ -334,7 +334,7 @@ fn bind(node: NodeIndex, start: NonNull<u8>, size: usize) {
 }
 
 /// Whether memory of other nodes is no substitute (`HOMING_POLICY=bind`).
-fn is_strict() -> bool {
+pub(crate) fn is_strict() -> bool {
     config::current().policy == Policy::Bind && topology::machine().count() > 1
 }
 
@@ -542,6 +542,12 @@ impl Locked {
         let counts = &self.inner().counts;
         counts.large_blocks.set(counts.large_blocks.get() + 1);
         counts.large_bytes.set(counts.large_bytes.get().wrapping_add(bytes as u64));
+    }
+
+    /// Counts bytes as gone back to the kernel.
+    pub(crate) fn count_purged(&self, bytes: usize) {
+        let counts = &self.inner().counts;
+        counts.purged.set(counts.purged.get().wrapping_add(bytes as u64));
     }
 
     /// Counts a request that this pool could not serve within its limit and another did.

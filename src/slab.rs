@@ -4,7 +4,7 @@
 //! the owner word, which other threads read.
 //!
 //! # Counting
-//! *Out* are the blocks that are carved and not on the slab's local list: in users' hands, on the arena's list, in an
+//! A block that is *withheld* (see `units`) counts as if it was not carved yet. *Out* are the blocks that are carved and not on the slab's local list: in users' hands, on the arena's list, in an
 //! outbox or an inbox. The header does not keep `out` but `needed = out - target`, which each free of the owner
 //! takes one from; at zero something is to be done. Which, tells the state:
 //!
@@ -13,6 +13,8 @@
 //! | `Current` | the arena allocates from it | 0 | all its blocks are on the local list: they become the arena's list |
 //! | `Partial` | on the arena's list of the class | 0 | it is empty: its slots go back to the node |
 //! | `Parked` | nowhere: all its blocks are out | carved - `wake_at` | it has room again: it becomes partial |
+
+mod units;
 
 use core::cell::Cell;
 use core::ptr::NonNull;
@@ -58,7 +60,7 @@ pub(crate) struct SlabHeader {
     local: Cell<Option<Block>>,
     /// `out - target`: see the module's text.
     needed: Cell<u32>,
-    /// Blocks carved so far; the rest of the slab was never touched by this class.
+    /// Blocks carved so far, but for those withheld; what follows on all of these was never touched by this class.
     carved: Seen<u32>,
     /// Blocks the slab has room for.
     capacity: Cell<u32>,
@@ -73,9 +75,13 @@ pub(crate) struct SlabHeader {
     fresh: Cell<bool>,
     /// Blocks that come back before a parked slab is looked at again.
     wake_at: Seen<u32>,
+    /// Blocks that are free and on no list, since they touch purged units.
+    withheld: Seen<u32>,
     /// The neighbours on the arena's list of partial slabs.
     next: Cell<Option<Slab>>,
     previous: Cell<Option<Slab>>,
+    /// A bit for each unit whose pages went back to the kernel.
+    purged: Cell<u64>,
 }
 const _: () = assert!(size_of::<SlabHeader>() == 128);
 
@@ -100,7 +106,7 @@ impl Shape {
     }
 }
 
-/// The order in which the list of a page's blocks is made: see `Slab::carve`.
+/// A list of blocks that were carved together.
 pub(crate) struct Carved {
     pub(crate) list: Block,
     pub(crate) count: u32,
@@ -175,6 +181,8 @@ impl Slab {
         header.node.set(node);
         header.next.set(None);
         header.previous.set(None);
+        header.withheld.set(0);
+        header.purged.set(0);
     }
 
     /// The node whose memory it is.
@@ -212,10 +220,16 @@ impl Slab {
         self.header().state.set(state);
     }
 
-    /// Whether every block was carved at least once.
+    /// Whether every block was carved, and none is withheld.
     #[inline]
-    pub(crate) fn is_carved_up(self) -> bool {
+    fn is_carved_up(self) -> bool {
         self.header().carved.get() == self.header().capacity.get()
+    }
+
+    /// The number of the block that is carved next, where none is withheld that was.
+    #[inline]
+    fn next_to_carve(self) -> u32 {
+        self.header().carved.get() + self.header().withheld.get()
     }
 
     /// Blocks that are out, in a state whose target is 0 (all but `Parked`).
@@ -293,7 +307,7 @@ impl Slab {
         needed == 0
     }
 
-    /// Whether there is nothing to be had from it: no local block, none to carve.
+    /// Whether there is nothing to be had from it: no local block, none to carve, none withheld.
     pub(crate) fn is_used_up(self) -> bool {
         self.header().local.get().is_none() && self.is_carved_up()
     }
@@ -301,14 +315,14 @@ impl Slab {
     /// Carves the next `wanted` blocks, or as many as are left; they are out from then on. `None` where none is left.
     pub(crate) fn carve(self, wanted: u32) -> Option<Carved> {
         let header = self.header();
-        let carved = header.carved.get();
-        let count = wanted.min(header.capacity.get() - carved);
+        let next = self.next_to_carve();
+        let count = wanted.min(header.capacity.get() - next);
         if count == 0 {
             return None;
         }
         let size = self.block_size();
-        // SAFETY: blocks `carved..carved + count` lie within the slab's slots, and nobody was given them yet.
-        let block = |index: u32| unsafe { Block::at(self.start().add((carved + index) as usize * size)) };
+        // SAFETY: blocks `next..next + count` lie within the slab's slots, and nobody was given them yet.
+        let block = |index: u32| unsafe { Block::at(self.start().add((next + index) as usize * size)) };
         let mut order = [0; MOST_CARVED];
         let order = shuffled_order(&mut order, count);
         let list = block(order(0));
@@ -319,7 +333,7 @@ impl Slab {
             last = next;
         }
         last.set_next(None);
-        header.carved.set(carved + count);
+        header.carved.set(header.carved.get() + count);
         header.needed.set(header.needed.get() + count);
         Some(Carved { list, count })
     }
@@ -327,21 +341,22 @@ impl Slab {
     /// Carves one block that is known to be zero and leaves it so; `None` where there is none.
     pub(crate) fn carve_zeroed(self) -> Option<NonNull<u8>> {
         let header = self.header();
-        let carved = header.carved.get();
+        let next = self.next_to_carve();
         // Hardened, no block follows on the one before it.
-        if !header.fresh.get() || carved == header.capacity.get() || hardened::ON {
+        if !header.fresh.get() || next == header.capacity.get() || hardened::ON {
             return None;
         }
-        header.carved.set(carved + 1);
+        header.carved.set(header.carved.get() + 1);
         header.needed.set(header.needed.get() + 1);
-        // SAFETY: block `carved` lies within the slab's slots.
-        Some(unsafe { self.start().add(carved as usize * self.block_size()) })
+        // SAFETY: block `next` lies within the slab's slots.
+        Some(unsafe { self.start().add(next as usize * self.block_size()) })
     }
 
     /// Current, used up: from now on `needed` counts towards its waking, which is early where memory is short.
     pub(crate) fn park(self, early: bool) {
         let header = self.header();
         debug_assert!(header.local.get().is_none() && header.needed.get() == header.carved.get());
+        debug_assert!(self.is_carved_up());
         header.wake_at.set(if early { 1 } else { (header.capacity.get() / WAKE_FRACTION).max(1) });
         header.state.set(State::Parked);
         header.needed.set(header.wake_at.get());
@@ -391,7 +406,7 @@ impl Slab {
     /// Blocks on a list of the slab's, for a thread that may not be the owner: as far as the links lead to blocks of it. The
     /// slab's slots stay meanwhile.
     pub(crate) fn list_at_a_glance(self, first: Block) -> usize {
-        let (size, carved) = (self.block_size().max(1), self.header().carved.get() as usize);
+        let (size, carved) = (self.block_size().max(1), self.next_to_carve() as usize);
         let is_block = |block: &Block| {
             let offset = block.address().wrapping_sub(self.start().as_ptr().addr());
             offset < carved * size && offset.is_multiple_of(size)
@@ -415,21 +430,21 @@ impl Slab {
         Some((header.needed.get().wrapping_add(target), local))
     }
 
-    /// For audits and the debug mode: blocks that were carved.
+    /// Blocks that were carved, but for those withheld.
     pub(crate) fn carved(self) -> u32 {
         self.header().carved.get()
     }
 
-    /// Whether the block at that address was carved.
-    pub(crate) fn is_carved(self, block: NonNull<u8>) -> bool {
-        let offset = block.as_ptr() as usize - self.start().as_ptr() as usize;
-        offset < self.carved() as usize * self.block_size()
+    /// Whether the block at that address was carved, and is not withheld.
+    pub(crate) fn is_carved(self, block: Block) -> bool {
+        let offset = block.address() - self.start().as_ptr() as usize;
+        offset < self.next_to_carve() as usize * self.block_size() && !self.is_withheld(block)
     }
 
     /// For the debug mode: calls `visit` with every block that was carved.
     pub(crate) fn each_carved(self, mut visit: impl FnMut(Block)) {
-        for index in 0..self.carved() as usize {
-            // SAFETY: blocks below `carved` lie within the slab's slots.
+        for index in 0..self.next_to_carve() as usize {
+            // SAFETY: blocks that were carved lie within the slab's slots.
             visit(unsafe { Block::at(self.start().add(index * self.block_size())) });
         }
     }

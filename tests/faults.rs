@@ -44,6 +44,9 @@ fn work(seed: u64, handed: &mpsc::Receiver<Block>, hand_on: &mpsc::Sender<Block>
             drop(live.swap_remove(numbers.below(live.len())));
             let _ = hand_on.send(live.swap_remove(numbers.below(live.len())));
         }
+        if step % 50 == 49 {
+            homing::entry::trim();
+        }
         if step % 60 == 59 {
             homing::thread_cleanup();
         }

@@ -75,6 +75,14 @@ fn attack(name: &str) {
             give(blocks[3]);
             println!("nothing was noticed");
         }
+        "double-free-in-pages-that-went-back" => {
+            let blocks: Vec<_> = (0..50).flat_map(|_| take_many()).collect();
+            let free = |(_, block): (usize, &*mut u64)| give(*block);
+            blocks.iter().enumerate().filter(|(number, _)| number % 700 != 0).for_each(free);
+            homing::entry::trim();
+            give(blocks[5000]);
+            println!("nothing was noticed");
+        }
         "double-free-by-two-threads" => {
             let blocks: Vec<usize> = take_many().into_iter().map(|block| block as usize).collect();
             let early = blocks[3];
@@ -186,6 +194,7 @@ fn a_link_written_into_a_free_block_is_not_followed() {
 fn a_block_freed_twice_is_noticed_though_others_were_freed_after_it() {
     let attacks = [
         "double-free-of-an-early-one",
+        "double-free-in-pages-that-went-back",
         "double-free-by-two-threads",
         "double-free-by-another-thread-first",
         "double-free-of-large-ones",

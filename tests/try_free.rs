@@ -180,6 +180,22 @@ fn what_this_thread_has_freed_is_a_double_free() {
     }
 }
 
+#[test]
+fn what_lies_in_pages_that_went_back_is_a_double_free() {
+    let _alone = alone();
+    for size in [24, 100, 5000, 20_000] {
+        let each = if size > 8 << 10 { 14 } else { (64 << 10) / size * 2 / 3 };
+        let blocks: Vec<_> = (0..(4 << 20) / size).map(|_| Block::of(size)).collect();
+        let (stay, go): (Vec<_>, Vec<_>) = blocks.iter().enumerate().partition(|(number, _)| number % each == 0);
+        go.iter().for_each(|(_, block)| assert_eq!(block.give(), Ok(()), "{size}"));
+        homing::entry::trim();
+        // Most of the slabs are still there, but for a few pages.
+        let again = go.iter().step_by(7).map(|(_, block)| block.give());
+        again.for_each(|again| assert_eq!(again, Err(FreeError::DoubleFree), "{size}"));
+        stay.iter().for_each(|(_, block)| block.intact("among pages that went back"));
+    }
+}
+
 /// An arena keeps them at hand as they were.
 #[test]
 fn a_pointer_into_a_run_that_was_freed_is_a_double_free_wherever_it_leads() {

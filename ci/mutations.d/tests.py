@@ -4,7 +4,7 @@ tests; or a script of ci/."""
 MAP, LARGE, RUNS, SLOTS = "src/address_map.rs", "src/large.rs", "src/arena/large.rs", "src/node/slots.rs"
 NODE, MEMORY, THREAD = "src/node.rs", "src/os/linux/memory.rs", "src/os/linux/thread.rs"
 ENTER, PROCESS, LISTS = "src/arena/enter.rs", "src/process.rs", "src/arena/lists.rs"
-SLAB, BLOCK, FREES = "src/slab.rs", "src/block.rs", "src/arena/frees.rs"
+SLAB, UNITS, BLOCK, FREES = "src/slab.rs", "src/slab/units.rs", "src/block.rs", "src/arena/frees.rs"
 SEGMENT, HEAP, CHECKED = "src/segment.rs", "src/heap.rs", "src/heap/checked.rs"
 MISUSE, PLACE, RECORD, QUARANTINE = "src/misuse.rs", "src/place.rs", "src/debug/record.rs", "src/debug/quarantine.rs"
 BUMP, BUMP_BLOCKS, BUMP_LOCAL = "src/bump/head.rs", "src/bump/allocator.rs", "src/bump/local.rs"
@@ -82,8 +82,8 @@ MUTATIONS = [
     ("there are no guards", SEGMENT, "            unsafe { os::forbid(self.slot_start(slot), SLOT) };", "", ATTACKS),
     ("headers are not guarded", SEGMENT, "            unsafe { os::forbid(self.part(end), FIRST_SLOT * SLOT - end) };", "", ATTACKS),
     ("nothing is inaccessible behind a mapping", LARGE, "            unsafe { os::forbid(block.add(length), guard()) };\n", "            let _ = block;\n", ATTACKS),
-    ("a block that looks free is freed", HEAP, "    if hardened::ON && block.looks_free() {", "    if false && block.looks_free() {", ATTACKS),
-    ("a block that looks free comes home", FREES, "        if is_suspect && self", "        if is_suspect && false && self", ATTACKS),
+    ("a block that looks free is freed", HEAP, "    if hardened::ON && (block.looks_free() || slab.is_withheld(block)) {", "    if false && block.looks_free() {", ATTACKS),
+    ("a block that looks free comes home", FREES, "        if hardened::ON && slab.is_withheld(block) || is_suspect && self", "        if is_suspect && false && self", ATTACKS),
     ("hints are left in free blocks", BLOCK, "        if hardened::ON {\n            return;\n        }\n        // SAFETY: whoever holds the block may write to it, and callers", "        // SAFETY: whoever holds the block may write to it, and callers", ATTACKS),
     ("a walk along a list has no end", LISTS, "            if let Some(block) = blocks.next() {", "            if let Some(block) = blocks.next().filter(|_| false) {",
      "preload/hazards walk_without_end"),
@@ -215,6 +215,19 @@ MUTATIONS = [
      "preload/cancellation"),
     ("what is known of memory goes into core dumps", PROCESS, "        address_map::leave_out_of_dumps();\n", "", "preload/dumps"),
     ("what waits counts as held", "src/stats.rs", "stats.live.saturating_sub(waiting)", "{ let _ = waiting; stats.live }", "preload/held", "statistics"),
+    # Inboxes in pieces, and pages within slabs.
+    ("all that came is brought home by one call", FREES, "AT_A_TIME: u32 = 4096", "AT_A_TIME: u32 = u32::MAX", "received one_call"),
+    ("a trim leaves what came", LISTS, "        self.collect_whole_inbox(pool);\n        self.tidy", "        self.tidy", "received"),
+    ("what was taken from an inbox is not walked", "src/arena.rs", "for first in [first, self.received.get()]", "for first in [first]", "received"),
+    ("no page within a slab goes back", UNITS, "let units = self.free_units(list, count);", "let units = self.free_units(list, count) & 0;", "sparse"),
+    ("a unit goes with a block in use", UNITS, "usize::from(*free) + withheld == blocks.len()", "usize::from(*free) + withheld + 1 >= blocks.len()", INSIDE + " units"),
+    ("a block is carved anew that touches another purged unit", UNITS,
+     "            if self.withholds(number, log_unit) {\n                continue;\n            }\n", "", INSIDE + " units"),
+    ("withheld blocks count as carved", UNITS, "        header.carved.set(header.carved.get() - gone);\n", "", INSIDE + " units"),
+    ("blocks are carved where others are withheld", SLAB, "let next = self.next_to_carve();\n        let count", "let next = self.header().carved.get();\n        let count", INSIDE + " units"),
+    ("a withheld block is in use", SLAB, " && !self.is_withheld(block)", "", "try_free pages_that_went_back"),
+    ("a withheld block may be freed while another is in use", LISTS, "(slab.count_is_wrong() || slab.is_withheld(block))", "slab.count_is_wrong()", "preload/misuse whose_pages"),
+    ("a withheld block may be first on a list", LISTS, "        if slab.has_purged() {\n            refuse_second_free(slab);\n        }\n", "", "preload/misuse whose_pages"),
     ("blocks in an inbox count as held", "src/arena/census.rs", " + self.inbox_bytes.load(Ordering::Relaxed)", "", "preload/held", "statistics"),
     ("`M_TRIM_THRESHOLD` is ignored", C, "        libc::M_TRIM_THRESHOLD => entry::set_most_that_waits(value),\n", "", "preload/contract"),
     ("`M_MMAP_THRESHOLD` is ignored", C, "        libc::M_MMAP_THRESHOLD => entry::set_least_that_goes_at_once(value),\n", "", "preload/contract"),

@@ -72,6 +72,11 @@ fn freeing_a_small_block_then_another_then_it_again_is_noticed() {
     noticed(&["(double free)"], &["; size class "], &[("double_free_around_another", &[24, 100, 1000, 5000, 20_000])]);
 }
 
+#[test]
+fn freeing_a_block_again_whose_pages_have_gone_back_is_noticed() {
+    noticed(&["(double free)"], &["; size class "], &[("double_free_around_a_trim", &[24, 100, 1000, 5000, 20_000])]);
+}
+
 /// But for multiples of 16, at which blocks can begin.
 #[test]
 fn pointers_into_small_blocks_that_no_block_can_begin_at_are_noticed() {

@@ -14,21 +14,46 @@ use crate::segment::{Destination, OwnerWord, SegmentPtr, SlotIndex, TWO_WORDS, W
 use crate::slab::Slab;
 use crate::sync::Ordering;
 
+/// Blocks that are brought home by one call: a tenth of a millisecond or two. More than a call hands out of what others
+/// free, so that what waits becomes less.
+pub(super) const AT_A_TIME: u32 = 4096;
+
 impl Arena {
-    /// Brings the blocks home that others have freed. `pool` is the arena's node's, where it is held.
+    /// Brings blocks home that others have freed, [`AT_A_TIME`] at most. `pool` is the arena's node's, where it is held.
     #[inline(always)]
     pub(super) fn collect_inbox(&self, pool: Option<&Locked>) {
-        if !self.inbox.is_empty() {
-            self.collect_all_of_inbox(pool);
+        if self.has_received() {
+            self.collect_some(pool, AT_A_TIME);
         }
     }
 
+    /// Brings all of them home that have come so far.
+    pub(super) fn collect_whole_inbox(&self, pool: Option<&Locked>) {
+        // What was taken before, then what has come since.
+        for _ in 0..2 {
+            if self.has_received() {
+                self.collect_some(pool, u32::MAX);
+            }
+        }
+    }
+
+    /// Whether blocks wait that others have freed.
+    #[inline(always)]
+    pub(super) fn has_received(&self) -> bool {
+        self.received.get().is_some() || !self.inbox.is_empty()
+    }
+
+    /// Brings so many blocks home at most, of those that were taken from the inbox before, or else of all that are there;
+    /// gives how many it brought.
     #[inline(never)]
-    fn collect_all_of_inbox(&self, pool: Option<&Locked>) {
+    pub(super) fn collect_some(&self, pool: Option<&Locked>, most: u32) -> u32 {
         // SAFETY: what is in an inbox are addresses of blocks, which were freed and are the holder's once taken.
-        let mut next = unsafe { Block::from_address(self.inbox.take_all()) };
-        let mut bytes = 0;
-        while let Some(block) = next {
+        let come = || unsafe { Block::from_address(self.inbox.take_all()) };
+        // Not left there meanwhile: the child of a `fork` that another thread makes must find a list, or none.
+        let mut next = self.received.take().or_else(come);
+        let (mut bytes, mut done) = (0, 0);
+        while let Some(block) = next.filter(|_| done < most) {
+            done += 1;
             next = block.next_of_chain();
             if let Some(next) = next
                 && !address_map::has_headers(next.address())
@@ -37,7 +62,12 @@ impl Arena {
             }
             bytes += self.bring_home(block, pool);
         }
+        self.received.set(next);
+        if next.is_some() {
+            self.lookout.look_next();
+        }
         self.inbox_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        done
     }
 
     /// Gives how many bytes the block has.
@@ -61,7 +91,7 @@ impl Arena {
             block.prefetch_hint();
         }
         let is_suspect = hardened::ON && size >= TWO_WORDS && block.is_suspect();
-        if is_suspect && self.has_free(slab, block.pointer()) {
+        if hardened::ON && slab.is_withheld(block) || is_suspect && self.has_free(slab, block.pointer()) {
             double_free(block);
         }
         if slab.free_local(block) {
@@ -130,7 +160,7 @@ extern "C" fn free_to_own(slab: Slab, block: Block) {
         // Re-entered in the middle of a slow path: the block comes home by the arena's own inbox.
         return send_alone(Destination::arena(arena.address()), block, slab.weight());
     }
-    if hardened::ON && block.looks_free() {
+    if hardened::ON && (block.looks_free() || slab.is_withheld(block)) {
         refuse_free_block(slab, block);
     }
     arena.inside(|| {

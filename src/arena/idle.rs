@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use super::Arena;
+use super::frees::AT_A_TIME;
 use crate::config;
 use crate::node::Locked;
 use crate::segment::{OwnerWord, SLOT, Use};
@@ -52,11 +53,10 @@ pub(super) fn holds_all(pool: &Locked) -> bool {
 
 /// An arena of the pool's node: an idle one, or a new one. `None` where there is no memory for one.
 pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
-    let shelf = pool.shelf();
-    if let Some(arena) = shelf.idle.get() {
-        shelf.idle.set(arena.next_idle.take());
+    if let Some(arena) = take_first(pool) {
         return Some(arena);
     }
+    let shelf = pool.shelf();
     if shelf.left.get() == 0 {
         let slots = pool.take_slots(Use::Small, 1, 1)?;
         // Whoever frees an address in there is told that no block begins at it.
@@ -80,6 +80,20 @@ pub(super) fn take(pool: &Locked) -> Option<&'static Arena> {
     Some(arena)
 }
 
+/// The first idle arena, which is the caller's from then on.
+pub(super) fn take_first(pool: &Locked) -> Option<&'static Arena> {
+    let shelf = pool.shelf();
+    let arena = shelf.idle.get()?;
+    shelf.idle.set(arena.next_idle.take());
+    Some(arena)
+}
+
+/// Puts an arena that was taken behind the other idle ones.
+pub(super) fn put_last(pool: &Locked, arena: &'static Arena) {
+    let last = each(pool).last().map_or(&pool.shelf().idle, |last| &last.next_idle);
+    last.set(Some(arena));
+}
+
 /// Idle arenas that keep their slabs as they were, for the next threads.
 const WARM: usize = 4;
 
@@ -89,7 +103,7 @@ pub(super) fn put(pool: &Locked, arena: &'static Arena) {
     arena.next_idle.set(shelf.idle.replace(Some(arena)));
     shelf.puts.set(shelf.puts.get().wrapping_add(1));
     if let Some(cold) = each(pool).nth(WARM) {
-        cold.give_up_unused(Some(pool));
+        let _ = cold.rest(pool, AT_A_TIME);
     }
 }
 

@@ -3,7 +3,7 @@
 //! | who | what |
 //! |---|---|
 //! | any thread that freed blocks of slabs whose owner words name the arena | `push`: a chain of them, by compare-exchange |
-//! | the holder of the arena | `take_all`, by one swap, so there is no ABA |
+//! | the holder of the arena | `take_all`, by one swap, so there is no ABA; it brings them home in pieces, and what waits for that is the arena's own list |
 //!
 //! A block belongs to the thread that freed it until it is pushed, and to the holder once it is taken: its link is written
 //! before the push releases it, and read after the take acquires it. (Pushes are read-modify-writes, so a take

@@ -125,6 +125,10 @@ impl Arena {
         // Each time by a statement of its own: the lock is let go at its end.
         let pool = node::pool(self.node());
         let mut served = serve(&pool.lock());
+        if served.is_none() && self.has_received() {
+            self.collect_whole_inbox(None);
+            served = serve(&pool.lock());
+        }
         // What another thread gives back just now may be what is wanting.
         let backoff = Backoff::new();
         for _ in 0..MOST_WAITS {
@@ -242,7 +246,7 @@ pub(crate) fn free_run(segment: SegmentPtr, block: NonNull<u8>, slots: usize) {
         // SAFETY: its user has given it up, and nobody else has it.
         let is_clean = goes_at_once && unsafe { os::purge(old.start(), old.count * SLOT) };
         let pool = HeldPool::of(pool);
-        pool.count_purged(if is_clean { old.count } else { 0 });
+        pool.count_purged(if is_clean { old.count * SLOT } else { 0 });
         pool.give_run(old, is_clean);
     }
 }

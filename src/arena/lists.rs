@@ -2,6 +2,7 @@
 
 use core::ptr::{self, NonNull};
 
+use super::frees::AT_A_TIME;
 use super::{Arena, SPARE, SPARE_CARVED, emergency, idle};
 use crate::block::{self, Block};
 use crate::config::{self, Policy, Zero};
@@ -51,6 +52,10 @@ impl Arena {
         let current = &self.current[class];
         // The arenas of threads that have none never have a slab; they are not written to.
         let slab = current.get().filter(|slab| slab.last_freed().is_some() && !self.lookout.is_next())?;
+        // Then what was freed may have been withheld, and was freed twice.
+        if slab.has_purged() {
+            return None;
+        }
         self.inside(|| {
             let (first, count) = slab.take_local()?;
             self.lookout.count();
@@ -128,7 +133,7 @@ impl Arena {
     }
 
     #[inline]
-    fn list(&self, class: ClassId) -> &Seen<Option<Block>> {
+    pub(super) fn list(&self, class: ClassId) -> &Seen<Option<Block>> {
         let lists = if self.is_checked.get() { &self.checked } else { &self.fast };
         &lists[class]
     }
@@ -166,6 +171,9 @@ impl Arena {
     fn refill_from_current(&self, class: ClassId, want_zero: bool) -> Option<Refill> {
         let current = &self.current[class];
         let slab = current.get()?;
+        if slab.has_purged() {
+            refuse_second_free(slab);
+        }
         if let Some((first, count)) = slab.take_local() {
             return Some(Refill::List(first, count));
         }
@@ -175,6 +183,11 @@ impl Arena {
         // Not the class's, which is in a table that all threads share.
         let wanted = (CARVE / slab.block_size().max(1)).max(1) as u32;
         if let Some(carved) = slab.carve(wanted) {
+            return Some(Refill::List(carved.list, carved.count));
+        }
+        if slab.withheld() > 0
+            && let Some(carved) = slab.take_back()
+        {
             return Some(Refill::List(carved.list, carved.count));
         }
         slab.park(self.pressed_at.get() != 0);
@@ -234,6 +247,7 @@ impl Arena {
     #[cold]
     #[inline(never)]
     fn scrape_together(&self, class: ClassId, pool: &Locked) -> Option<Found> {
+        self.collect_whole_inbox(Some(pool));
         self.wake_all(pool);
         if self.find_partial(class, self.only_node()).is_some() {
             return Some(Found::Slab(None));
@@ -287,7 +301,7 @@ impl Arena {
     }
 
     /// Makes the current slab a partial one: the arena's list, all of which is its blocks, becomes its own.
-    fn put_aside(&self, slab: Slab) {
+    pub(super) fn put_aside(&self, slab: Slab) {
         let class = slab.class();
         self.current[class].set(None);
         if let Some(first) = self.list(class).take() {
@@ -342,8 +356,11 @@ impl Arena {
     /// the list of its blocks that the idle arena had, if there is one.
     #[allow(clippy::option_option, reason = "the inner one says whether a list came along")]
     fn adopt(&self, class: ClassId, pool: &Locked, looked_at: usize) -> Option<Option<Refill>> {
+        let mut left = AT_A_TIME;
         for other in idle::some(pool, looked_at) {
-            other.collect_inbox(Some(pool));
+            if other.has_received() {
+                left -= other.collect_some(Some(pool), left);
+            }
             if let Some(slab) = other.find_partial(class, self.only_node()) {
                 other.unlink_partial(slab);
                 self.own(slab);
@@ -379,7 +396,16 @@ impl Arena {
         }
     }
 
-    fn unlink_partial(&self, slab: Slab) {
+    /// Puts a slab behind the last of its class's partial slabs, or among none.
+    pub(super) fn link_behind(&self, last: Option<Slab>, slab: Slab) {
+        match last {
+            Some(last) => last.links().0.set(Some(slab)),
+            None => self.partial[slab.class()].set(Some(slab)),
+        }
+        slab.links().1.set(last);
+    }
+
+    pub(super) fn unlink_partial(&self, slab: Slab) {
         let (next, previous) = slab.links();
         let (next, previous) = (next.take(), previous.take());
         match previous {
@@ -427,10 +453,8 @@ impl Arena {
 
     /// A free has brought the slab's count to zero: see `slab`.
     pub(super) fn count_ran_out(&self, slab: Slab, pool: Option<&Locked>) {
-        if slab.count_is_wrong()
-            && let Some(block) = slab.last_freed()
-        {
-            double_free(block);
+        if slab.count_is_wrong() || slab.has_purged() {
+            refuse_second_free(slab);
         }
         match slab.state() {
             State::Current => self.all_came_back(slab, pool),
@@ -511,6 +535,7 @@ impl Arena {
 
     /// Gives up current slabs of which every block is here. For an arena that may be at rest for long.
     pub(crate) fn give_up_unused(&self, pool: Option<&Locked>) {
+        self.collect_whole_inbox(pool);
         self.tidy(pool);
         ClassId::all().for_each(|class| self.give_up_current(class, pool));
     }
@@ -533,5 +558,16 @@ impl Arena {
             self.link_partial(slab);
             self.give_up(slab, pool);
         }
+    }
+}
+
+/// Ends the process if what was freed last was free already, as far as the slab knows.
+#[cold]
+#[inline(never)]
+extern "C" fn refuse_second_free(slab: Slab) {
+    if let Some(block) = slab.last_freed()
+        && (slab.count_is_wrong() || slab.is_withheld(block))
+    {
+        double_free(block);
     }
 }

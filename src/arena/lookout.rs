@@ -4,6 +4,7 @@
 
 use core::cell::Cell;
 
+use super::frees::AT_A_TIME;
 use super::lists::IDLE_LOOKED_AT;
 use super::{Arena, idle};
 use crate::node::{Locked, Pool};
@@ -21,18 +22,25 @@ pub(super) struct Lookout {
     /// Slow paths since the last look.
     calls: Cell<u32>,
     timer: Timer,
+    /// Whether an idle arena has received more than was brought home at the last look.
+    has_more: Cell<bool>,
 }
 
 impl Lookout {
     /// One that has never looked.
     pub(super) const fn new() -> Self {
-        Lookout { calls: Cell::new(0), timer: Timer::new() }
+        Lookout { calls: Cell::new(0), timer: Timer::new(), has_more: Cell::new(false) }
     }
 
     /// Whether the next slow path is to look.
     #[inline(always)]
     pub(super) fn is_next(&self) -> bool {
         self.calls.get() >= CALLS - 1
+    }
+
+    /// Has the next slow path look.
+    pub(super) fn look_next(&self) {
+        self.calls.set(CALLS - 1);
     }
 
     /// Counts a slow path that does not look.
@@ -43,6 +51,16 @@ impl Lookout {
 }
 
 impl Arena {
+    /// Done with an idle arena: brings blocks home that others have freed, so many at most, and gives up what it does not use once
+    /// there are no more. Gives how many it brought.
+    pub(super) fn rest(&self, pool: &Locked, most: u32) -> u32 {
+        let done = if self.has_received() { self.collect_some(Some(pool), most) } else { 0 };
+        if !self.has_received() {
+            self.give_up_unused(Some(pool));
+        }
+        done
+    }
+
     /// Called in slow paths: one in a few does something.
     #[inline(always)]
     pub(super) fn look_after(&self) {
@@ -60,6 +78,10 @@ impl Arena {
         self.collect_inbox(None);
         if let Some(now) = self.lookout.timer.is_time(period()) {
             self.do_what_is_due(now);
+        } else if self.lookout.has_more.get() && !node::any_is_mine() {
+            let more =
+                node::pool(self.node()).try_lock_started().is_some_and(|pool| look_after_idle(&pool, IDLE_LOOKED_AT));
+            self.lookout.has_more.set(more);
         }
     }
 
@@ -72,7 +94,7 @@ impl Arena {
         }
         self.tidy(None);
         let other = pool.try_lock_started().and_then(|pool| {
-            look_after_pool(&pool, now, IDLE_LOOKED_AT);
+            self.lookout.has_more.set(look_after_pool(&pool, now, IDLE_LOOKED_AT));
             pool.next_other()
         });
         // Where no thread runs any more, nobody else takes what idle arenas there are sent, nor purges.
@@ -109,13 +131,24 @@ pub(crate) fn look_after_all() -> u64 {
     went_back
 }
 
-/// Looks after the pool, and so many of its idle arenas.
-fn look_after_pool(pool: &Locked, now: u64, idle_arenas: usize) {
-    for idle in idle::some(pool, idle_arenas) {
-        idle.give_up_unused(Some(pool));
-    }
+/// Looks after the pool, and so many of its idle arenas. True where more is to be brought home than one look may.
+fn look_after_pool(pool: &Locked, now: u64, idle_arenas: usize) -> bool {
+    let more = look_after_idle(pool, idle_arenas);
     // What waits at hand begins to age, if nobody took it meanwhile.
     let _ = pool.take_back_at_hand();
     pool.purge_if_due();
     pool.patrol_if_due(now);
+    more
+}
+
+/// Brings home what some idle arenas have received, so much of it together as one call may, and gives up what they do not
+/// use. True where more waits.
+fn look_after_idle(pool: &Locked, idle_arenas: usize) -> bool {
+    let mut left = AT_A_TIME;
+    let mut more = false;
+    for idle in idle::some(pool, idle_arenas) {
+        left -= idle.rest(pool, left);
+        more |= idle.has_received();
+    }
+    more
 }

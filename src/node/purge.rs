@@ -245,7 +245,7 @@ impl Locked {
             // Not in the child of a fork, if the pool was given up there.
             let Some(run) = place.take().filter(|run| self.has(run.segment)) else { continue };
             self.put_free(run.segment, run.first, run.count, *is_clean);
-            self.count_purged(if *is_clean { run.count } else { 0 });
+            self.count_purged(if *is_clean { run.count * SLOT } else { 0 });
         }
         inner.leaving.slots.set(0);
     }
@@ -315,14 +315,8 @@ impl Locked {
             self.look_whether_dirty(segment);
         }
         inner.dirty_slots.set(inner.dirty_slots.get() - purged);
-        self.count_purged(purged);
+        self.count_purged(purged * SLOT);
         purged
-    }
-
-    /// Counts the pages of so many slots as gone back to the kernel.
-    pub(crate) fn count_purged(&self, slots: usize) {
-        let purged = &self.inner().counts.purged;
-        purged.set(purged.get() + (slots * SLOT) as u64);
     }
 
     /// Counts a mapping's bytes as in use, before it is made. False where the pool's limit forbids it.

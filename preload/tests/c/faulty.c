@@ -70,6 +70,20 @@ static void double_free_around_another(size_t size) {
     for (int i = 0; i < 5000; i++) tell(malloc(size), size);
 }
 
+/* Where the pages of the block have gone back in between: few blocks around it stay, some in each slab. */
+static void double_free_around_a_trim(size_t size) {
+    size_t slab = size > 8192 ? MIB / 2 : MIB / 16, each = slab / size / 2 + 1, count = 4 * MIB / size;
+    size_t middle = count / 2 / each * each + each / 2;
+    char **blocks = malloc(count * sizeof *blocks);
+    for (size_t i = 0; i < count; i++) blocks[i] = i == middle ? take(size) : malloc(size);
+    for (size_t i = 0; i < count; i++)
+        if (i % each && i != middle) free(blocks[i]);
+    give(blocks[middle]);
+    malloc_trim(0);
+    free(blocks[middle]);
+    for (size_t i = 0; i < 2 * count; i++) tell(malloc(size), size);
+}
+
 static void double_free_by_another_thread(size_t size) {
     handed = take(size);
     give(handed);
@@ -333,7 +347,7 @@ static const struct {
     void (*act)(size_t);
     int is_leak;
 } CASES[] = {
-    CASE(double_free), CASE(double_free_around_another), CASE(double_free_after_others), CASE(double_free_by_another_thread),
+    CASE(double_free), CASE(double_free_around_another), CASE(double_free_around_a_trim), CASE(double_free_after_others), CASE(double_free_by_another_thread),
     CASE(double_free_of_anothers_block), CASE(double_free_in_two_threads), CASE(double_free_after_realloc_moved),
     CASE(double_free_after_realloc_to_nothing), CASE(double_free_of_calloc), CASE(double_free_of_realloc),
     CASE(double_free_aligned_64), CASE(double_free_aligned_4096), CASE(double_free_aligned_65536),
