@@ -288,12 +288,14 @@ impl Locked {
         self.purge_if_due();
     }
 
-    /// Puts slots that are taken among the free ones.
+    /// Puts slots that are taken among the free ones. What long runs lay in goes with its last one, as a mapping would.
     pub(super) fn put_free(&self, segment: SegmentPtr, first: SlotIndex, count: usize, clean: bool) {
         segment.give_slots(first, count, clean);
         self.rooms(segment.used_for()).put(segment);
         if !clean {
             self.note_dirty(segment, count);
+        } else if segment.used_for() != Use::Small && Self::is_unused(segment) {
+            self.drop_segment(segment);
         }
     }
 
@@ -337,23 +339,32 @@ impl Locked {
 
     /// Gives the segments back to the kernel in which nothing is used or waits, but for so many. Gives how many went.
     pub(super) fn drop_unused_segments(&self, mut spare: usize) -> usize {
-        let inner = self.inner();
         let mut gone = 0;
-        let is_unused = |segment: &SegmentPtr| segment.is_unused() && segment.used_free_slots() == 0;
-        for segment in self.segments().filter(is_unused) {
+        for segment in self.segments().filter(|segment| Self::is_unused(*segment)) {
             if spare > 0 {
                 spare -= 1;
                 continue;
             }
-            inner.segments.remove(segment);
-            inner.dirty.remove(segment);
-            self.rooms(segment.used_for()).remove(segment);
-            inner.mapped_slots.set(inner.mapped_slots.get() - segment.mapped());
-            // SAFETY: no slot of it is taken, and it is on no list any more.
-            unsafe { Self::range_of(segment).unmap() };
+            self.drop_segment(segment);
             gone += 1;
         }
         gone
+    }
+
+    /// Whether nothing of the segment is used, nor waits.
+    pub(super) fn is_unused(segment: SegmentPtr) -> bool {
+        segment.is_unused() && segment.used_free_slots() == 0
+    }
+
+    /// Gives a segment of which nothing is used back to the kernel.
+    pub(super) fn drop_segment(&self, segment: SegmentPtr) {
+        let inner = self.inner();
+        inner.segments.remove(segment);
+        inner.dirty.remove(segment);
+        self.rooms(segment.used_for()).remove(segment);
+        inner.mapped_slots.set(inner.mapped_slots.get() - segment.mapped());
+        // SAFETY: no slot of it is taken, and it is on no list any more.
+        unsafe { Self::range_of(segment).unmap() };
     }
 
     /// Obtains so many bytes from the kernel, to be kept: no more than there are to be had. Says so where they are fewer.
