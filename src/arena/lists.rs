@@ -502,6 +502,9 @@ impl Arena {
     fn spares(&self, slab: Slab, pool: Option<&Locked>) -> bool {
         let class = slab.class();
         if slab.carved() as usize * slab.block_size() > SPARE_CARVED {
+            if let Some(last_freed) = slab.last_freed() {
+                last_freed.check_link(slab.carved());
+            }
             self.give_up_current(class, pool);
             return false;
         }
