@@ -277,9 +277,9 @@ static void free_linked(void) {
 }
 
 static void corrupted(size_t size, int which, void *with, int elsewhere) {
-    /* A slab of large blocks that are all free again goes as it is, and no link of it leads anywhere: one is kept. */
-    if (size > 8192) near[1] = malloc(size);
     for (int i = 0; i < LINKED; i++) linked[i] = malloc(size);
+    /* A slab of large blocks that are all free again goes as it is, and no link of it leads anywhere: one is kept. */
+    if (size > 8192) linked[LINKED - 3] = NULL;
     corrupted_one = which;
     corrupted_with = with;
     tell(linked[which], size);
