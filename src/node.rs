@@ -27,7 +27,7 @@ use crate::sync::lock::{Guard, Lock};
 use crate::sync::{AtomicU32, Ordering};
 use crate::timer::Timer;
 use crate::topology::{self, INDICES, NodeIndex};
-use rooms::Rooms;
+use rooms::{DirtyRooms, Rooms};
 
 pub(crate) use purge::{goes_at_once, set_least_that_goes_at_once, set_most_that_waits};
 pub(crate) use slots::{Run, Slots};
@@ -60,7 +60,9 @@ struct Inner {
     segments: SegmentList<ALL>,
     /// Those with a free slot, by what they are for and the longest hole that they may have.
     rooms: [Rooms; Use::COUNT],
-    /// Those with free slots that hold old data.
+    /// Those with free slots that hold old data, likewise by the longest row of such.
+    dirty_rooms: [DirtyRooms; Use::COUNT],
+    /// These once more, the one first to which none was added for longest.
     dirty: SegmentList<DIRTY>,
     /// Slots of all segments that are mapped, headers included.
     mapped_slots: Cell<usize>,
@@ -72,6 +74,7 @@ struct Inner {
     ageing: Timer,
     /// The longest run that was freed since.
     longest_freed: Cell<usize>,
+    regret: purge::Regret,
     leaving: purge::Leaving,
     /// Mappings in use: how many bytes.
     mapped: Cell<usize>,
@@ -90,6 +93,7 @@ impl Inner {
         self.generation.set(self.generation.get() + 1);
         self.segments.abandon();
         self.rooms.iter().for_each(Rooms::abandon);
+        self.dirty_rooms.iter().for_each(DirtyRooms::abandon);
         self.dirty.abandon();
         [&self.mapped_slots, &self.used_slots, &self.dirty_slots].iter().for_each(|count| count.set(0));
         self.shelf.abandon();
@@ -347,12 +351,14 @@ impl Pool {
                 generation: Cell::new(0),
                 segments: SegmentList::new(),
                 rooms: [const { Rooms::new() }; Use::COUNT],
+                dirty_rooms: [const { DirtyRooms::new() }; Use::COUNT],
                 dirty: SegmentList::new(),
                 mapped_slots: Cell::new(0),
                 used_slots: Cell::new(0),
                 dirty_slots: Cell::new(0),
                 ageing: Timer::new(),
                 longest_freed: Cell::new(0),
+                regret: purge::Regret::new(),
                 leaving: purge::Leaving::new(),
                 mapped: Cell::new(0),
                 patrol: patrol::Patrol::new(),

@@ -198,6 +198,14 @@ impl Use {
     }
 }
 
+/// How long a segment's longest row of slots may be.
+pub(crate) struct LongestRow {
+    /// No row is longer.
+    pub(crate) at_most: Cell<u32>,
+    /// The list of its like that the segment is on, if not 0.
+    pub(crate) list: Cell<u8>,
+}
+
 /// The segment's own header; guarded by its node's lock.
 pub(crate) struct SegmentHeader {
     node: Cell<NodeIndex>,
@@ -216,11 +224,9 @@ pub(crate) struct SegmentHeader {
     mapped: Cell<u32>,
     /// Slots that can hold blocks: fewer than [`USABLE_SLOTS`] where it cannot be mapped whole.
     usable: Cell<u32>,
-    /// No run of more slots than this is free.
-    longest_at_most: Cell<u32>,
+    /// The longest rows of free and of dirty slots.
+    rows: [LongestRow; 2],
     places: list::Places,
-    /// The list of the node's segments with free slots that it is on, if not 0.
-    room: Cell<usize>,
 }
 
 impl SegmentPtr {
@@ -321,9 +327,14 @@ impl SegmentPtr {
         self.0
     }
 
-    /// The list of segments with free slots that it is on, or 0; for `node::rooms`.
-    pub(crate) fn room(&self) -> &Cell<usize> {
-        &self.header().room
+    /// Its longest row, as lists of that kind know it.
+    pub(crate) fn longest_row(&self, kind: usize) -> &LongestRow {
+        let [free, dirty] = &self.header().rows;
+        if kind == list::WITH_DIRTY_ROOM { dirty } else { free }
+    }
+
+    fn longest_hole(&self) -> &Cell<u32> {
+        &self.longest_row(list::WITH_ROOM).at_most
     }
 
     /// How many of the free slots hold old data.
@@ -367,8 +378,7 @@ impl SegmentPtr {
         self.choose_guards();
         header.free_count.set(USABLE_SLOTS as u32);
         header.usable.set(USABLE_SLOTS as u32);
-        header.longest_at_most.set(USABLE_SLOTS as u32);
-        header.room.set(0);
+        self.longest_hole().set(USABLE_SLOTS as u32);
         self.note_mapped(mapped);
     }
 
@@ -400,15 +410,21 @@ impl SegmentPtr {
         self.measure();
     }
 
-    /// No run of more free slots than this is there.
-    pub(crate) fn longest_at_most(self) -> usize {
-        self.header().longest_at_most.get() as usize
+    /// Looks how long the longest rows of free and of dirty slots are.
+    pub(crate) fn measure(self) {
+        self.longest_hole().set(self.header().free.longest_run() as u32);
+        self.longest_row(list::WITH_DIRTY_ROOM).at_most.set(self.all_dirty().longest_run() as u32);
     }
 
-    /// Looks how long the longest run of free slots is.
-    pub(crate) fn measure(self) {
+    /// The slots that hold old data, lately or for long.
+    fn all_dirty(self) -> Bitmap {
         let header = self.header();
-        header.longest_at_most.set(header.free.longest_run() as u32);
+        header.dirty.with(&header.aged)
+    }
+
+    /// The first of `count` adjacent dirty slots, itself a multiple of `align` slots, lowest first.
+    pub(crate) fn find_dirty_slots(self, count: usize, align: usize) -> Option<SlotIndex> {
+        self.all_dirty().lowest_run(count, align).map(SlotIndex)
     }
 
     /// Whether no slot is taken.
@@ -459,17 +475,9 @@ impl SegmentPtr {
         self.header().free_count.get() as usize
     }
 
-    /// The first of `count` adjacent free slots, itself a multiple of `align` slots, lowest first; for a single one, one that
-    /// is in memory already rather than one that is not.
+    /// The first of `count` adjacent free slots, itself a multiple of `align` slots, lowest first.
     pub(crate) fn find_slots(self, count: usize, align: usize) -> Option<SlotIndex> {
-        let header = self.header();
-        let in_memory = || {
-            if count > 1 || align > 1 {
-                return None;
-            }
-            header.free.lowest_in_common(&header.dirty, &header.aged)
-        };
-        in_memory().or_else(|| header.free.lowest_run(count, align)).map(SlotIndex)
+        self.header().free.lowest_run(count, align).map(SlotIndex)
     }
 
     /// Whether those slots are free.
@@ -487,7 +495,7 @@ impl SegmentPtr {
         header.free.clear_range(first, count);
         header.free_count.set(header.free_count.get() - count as u32);
         if header.free_count.get() == 0 {
-            header.longest_at_most.set(0);
+            self.longest_hole().set(0);
         }
         used_before
     }
@@ -498,16 +506,18 @@ impl SegmentPtr {
         debug_assert!(!header.free.any_set(first.get(), count), "a slot was given back twice");
         header.free.set_range(first.get(), count);
         if !clean {
-            header.dirty.set_range(first.get(), count);
+            self.mark_dirty(first, count);
         }
         header.free_count.set(header.free_count.get() + count as u32);
         let joined = header.free.run_around(first.get()) as u32;
-        header.longest_at_most.set(header.longest_at_most.get().max(joined));
+        self.longest_hole().set(self.longest_hole().get().max(joined));
     }
 
     /// Counts free slots as holding old data from now on.
     pub(crate) fn mark_dirty(self, first: SlotIndex, count: usize) {
         self.header().dirty.set_range(first.get(), count);
+        let longest = &self.longest_row(list::WITH_DIRTY_ROOM).at_most;
+        longest.set(longest.get().max(self.all_dirty().run_around(first.get()) as u32));
     }
 
     /// Calls `purge` with runs of free dirty slots, those dirty for longest first, no more than `most` slots in all; those for

@@ -17,6 +17,10 @@ use crate::topology::NodeIndex;
 const DIRTY_PART: usize = 4;
 const DIRTY_LEAST: usize = 16 << 20;
 const DIRTY_MOST: usize = 64 << 20;
+/// How many more where what has gone back is missed at once: so many times those in use at most, and no more than so many bytes, or
+/// that part of those in use.
+const MISSED_TIMES: usize = 4;
+const MISSED_MOST: usize = 256 << 20;
 
 /// What `mallopt(3)` has said; all zero where it was not called.
 static BOUNDS: Bounds = Bounds { waits_most: AtomicUsize::new(0), goes_at_once: AtomicUsize::new(0) };
@@ -50,11 +54,44 @@ fn waits_most() -> Option<usize> {
     BOUNDS.waits_most.load(Ordering::Relaxed).checked_sub(1)
 }
 
+/// Slots that would have been in memory still, had more been allowed to wait.
+pub(super) struct Regret {
+    /// Slots whose pages went back as too many and whose like was not wanted since.
+    gone: Cell<usize>,
+    /// How many more may wait.
+    allowed: Cell<usize>,
+}
+
+impl Regret {
+    pub(super) const fn new() -> Self {
+        Regret { gone: Cell::new(0), allowed: Cell::new(0) }
+    }
+
+    /// So many slots went back.
+    fn note_gone(&self, slots: usize) {
+        self.gone.set(self.gone.get() + slots);
+    }
+
+    /// So many slots were taken that have no pages.
+    #[inline]
+    pub(super) fn note_missed(&self, slots: usize) {
+        let missed = slots.min(self.gone.get());
+        self.gone.set(self.gone.get() - missed);
+        self.allowed.set(self.allowed.get() + missed);
+    }
+
+    /// Half of it is forgotten as time goes by.
+    fn fade(&self) {
+        self.gone.set(0);
+        self.allowed.set(self.allowed.get() / 2);
+    }
+}
+
 /// How often a thread that gives pages back looks whether others have found more.
 const ROUNDS: usize = 4;
 
 /// Runs of slots whose pages go back at once, before the pool is asked for more.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 16;
 
 /// What is to go back once the pool is not held any more.
 #[derive(Clone, Copy, Default)]
@@ -142,6 +179,7 @@ impl Locked {
         }
         wanted.set(Wanted { aged: true, ..wanted.get() });
         inner.longest_freed.set(0);
+        inner.regret.fade();
         if config::current().pool_size == 0 {
             let _ = self.drop_unused_segments(1);
         }
@@ -156,18 +194,22 @@ impl Locked {
         }
         let by_use = || {
             let by_use = (inner.used_slots.get() * SLOT / DIRTY_PART).clamp(DIRTY_LEAST, DIRTY_MOST);
-            // The longest run may wait whole: a program that frees and takes its like in turn has it in memory.
-            by_use.max(inner.longest_freed.get() * SLOT)
+            // Of what was missed as soon as it had gone more may wait; and the longest run whole: a program that frees and takes
+            // its like in turn has it in memory.
+            let used = inner.used_slots.get() * SLOT;
+            let most = (used * MISSED_TIMES).min(MISSED_MOST.max(used / DIRTY_PART));
+            let missed = (inner.regret.allowed.get() * SLOT).min(most);
+            (by_use + missed).max(inner.longest_freed.get() * SLOT)
         };
         waits_most().unwrap_or_else(by_use).saturating_add(config.pool_size) / SLOT
     }
 
-    /// How many of them stay when they are more: half, since what is freed at such a rate is mostly taken again.
+    /// How many of them stay when they are more: most, since what is freed at such a rate is mostly taken again.
     fn stays(&self) -> usize {
         let longest = if waits_most().is_none() { self.inner().longest_freed.get() } else { 0 };
         let kept = config::current().pool_size / SLOT;
         let may_wait = self.may_wait();
-        (may_wait.saturating_sub(kept) / 2).max(longest.min(may_wait)) + kept
+        (may_wait.saturating_sub(kept) / 8 * 7).max(longest.min(may_wait)) + kept
     }
 
     /// Has the pages of what [`purge_if_due`](Self::purge_if_due) found go back, while nobody waits for the pool: a few runs of
@@ -204,8 +246,9 @@ impl Locked {
         // SAFETY: slots that were taken, and are nobody's.
         let is_clean = runs.map(|run| run.is_some_and(|run| unsafe { os::purge(run.start(), run.count * SLOT) }));
         self.guard = Some(self.pool.lock.lock());
-        self.put_back_what_left(&is_clean);
-        is_clean.contains(&true)
+        let gone = self.put_back_what_left(&is_clean);
+        self.inner().regret.note_gone(if only_aged { 0 } else { gone });
+        gone > 0
     }
 
     /// Takes some runs of dirty slots: aged ones, or any that are too many, but none that the pool is to keep. False where there
@@ -224,7 +267,6 @@ impl Locked {
                 && let Some((first, count)) = segment.take_dirty(only_aged, most - slots)
             {
                 place.set(Some(Run { segment, first, count }));
-                self.rooms(segment.used_for()).put(segment);
                 slots += count;
                 places.next();
             }
@@ -238,23 +280,26 @@ impl Locked {
         slots > 0
     }
 
-    /// Puts the slots back that were taken; dirty ones where the kernel refused their pages.
-    fn put_back_what_left(&self, is_clean: &[bool; AT_ONCE]) {
+    /// Puts the slots back that were taken; dirty ones where the kernel refused their pages. Gives how many have none any more.
+    fn put_back_what_left(&self, is_clean: &[bool; AT_ONCE]) -> usize {
         let inner = self.inner();
+        let mut gone = 0;
         for (place, is_clean) in inner.leaving.runs.iter().zip(is_clean) {
             // Not in the child of a fork, if the pool was given up there.
             let Some(run) = place.take().filter(|run| self.has(run.segment)) else { continue };
             self.put_free(run.segment, run.first, run.count, *is_clean);
-            self.count_purged(if *is_clean { run.count * SLOT } else { 0 });
+            gone += if *is_clean { run.count } else { 0 };
         }
+        self.count_purged(gone * SLOT);
         inner.leaving.slots.set(0);
+        gone
     }
 
     /// In the child of a `fork`: puts the slots back whose pages another thread was giving to the kernel.
     pub(super) fn take_back_what_leaves(&self) {
         let thread = &self.inner().leaving.thread;
         if thread.get() != 0 && thread.get() != os::thread_token() {
-            self.put_back_what_left(&[false; AT_ONCE]);
+            let _ = self.put_back_what_left(&[false; AT_ONCE]);
             thread.set(0);
         }
     }
@@ -348,6 +393,8 @@ impl Locked {
     fn look_whether_dirty(&self, segment: SegmentPtr) {
         if segment.used_free_slots() == 0 {
             self.inner().dirty.remove(segment);
+            segment.measure();
         }
+        self.put_by_rows(segment);
     }
 }

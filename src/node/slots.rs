@@ -1,15 +1,15 @@
 //! Slots: taken by slabs and runs, given back by both.
 
+use core::ops::Range as Lengths;
 use core::ptr::NonNull;
 
 use super::at_hand::Place;
-use super::rooms::Rooms;
+use super::rooms::ByRow;
 use super::{AT_HAND, Locked, MOST_AT_HAND, Pool, bind, spread};
 use crate::address_map::{self, Range};
 use crate::config;
 use crate::message::Line;
 use crate::os;
-use crate::segment::list::{DIRTY, SegmentList};
 use crate::segment::{ARENA_ALIGN, FIRST_SLOT, OwnerWord, SLOT, SLOTS, SegmentPtr, SlotIndex, USABLE_SLOTS, Use};
 use crate::topology;
 
@@ -126,7 +126,8 @@ impl Locked {
             let segment = self.add_segment(used_for, count + align - 1)?;
             self.take_at(segment, segment.find_slots(count, align)?, count)
         };
-        self.find_hole(used_for, count, align, count, LOOKED_AT)
+        self.find_dirty(used_for, count, align, count)
+            .or_else(|| self.find_hole(used_for, count, align, count, LOOKED_AT))
             .or_else(in_new)
             .or_else(|| self.find_hole(used_for, count, align, count, usize::MAX))
     }
@@ -134,29 +135,48 @@ impl Locked {
     /// Takes slots of a hole that is `room` slots long at least from there on. Of segments that may have none that fits, so many
     /// are looked at.
     fn find_hole(&self, used_for: Use, count: usize, align: usize, room: usize, looked_at: usize) -> Option<Slots> {
-        let rooms = self.rooms(used_for);
+        let find = |segment: SegmentPtr| segment.find_slots(room, align);
+        self.find_row(&self.inner().rooms[used_for as usize], find, count, room..room + align, looked_at)
+    }
+
+    /// The same where all of it is in memory already: to touch new memory takes the kernel longer than to copy as much.
+    fn find_dirty(&self, used_for: Use, count: usize, align: usize, room: usize) -> Option<Slots> {
+        let find = |segment: SegmentPtr| segment.find_dirty_slots(room, align);
+        self.find_row(&self.inner().dirty_rooms[used_for as usize], find, count, room..room + align, LOOKED_AT)
+    }
+
+    /// Takes slots where `find` finds a row: any segment has one whose longest row has the last of those lengths, wherever it
+    /// begins; shorter ones may have.
+    fn find_row<const KIND: usize, const EXACT: usize, const LISTS: usize>(
+        &self,
+        lists: &ByRow<KIND, EXACT, LISTS>,
+        find: impl Fn(SegmentPtr) -> Option<SlotIndex>,
+        count: usize,
+        lengths: Lengths<usize>,
+        looked_at: usize,
+    ) -> Option<Slots> {
         let take = |segment: SegmentPtr| {
-            let slots = segment.find_slots(room, align).and_then(|first| self.take_at(segment, first, count));
+            let slots = find(segment).and_then(|first| self.take_at(segment, first, count));
             if slots.is_none() {
                 segment.measure();
-                rooms.put(segment);
+                self.put_by_rows(segment);
             }
             slots
         };
-        // A hole that long has a place for so many that is aligned, wherever it begins.
-        let enough = room + align - 1;
-        while let Some(segment) = rooms.first(enough) {
+        let enough = lengths.end - 1;
+        while let Some(segment) = lists.first(enough) {
             if let Some(slots) = take(segment) {
                 return Some(slots);
             }
         }
-        // Shorter ones may.
-        rooms.between(room, enough).take(looked_at).find_map(take)
+        lists.between(lengths.start, enough).take(looked_at).find_map(take)
     }
 
-    pub(super) fn rooms(&self, used_for: Use) -> &Rooms {
-        // The number is below that of the table's places.
-        &self.inner().rooms[used_for as usize]
+    /// Puts a segment on the lists where its longest rows want it.
+    pub(super) fn put_by_rows(&self, segment: SegmentPtr) {
+        let (inner, used_for) = (self.inner(), segment.used_for() as usize);
+        inner.rooms[used_for].put(segment);
+        inner.dirty_rooms[used_for].put(segment);
     }
 
     /// As [`take_slots`](Self::take_slots), if possible where `room` slots in all are free, for what is likely to grow.
@@ -164,7 +184,10 @@ impl Locked {
         if !self.has_room_for(count * SLOT) {
             return None;
         }
-        self.find_hole(used_for, count, align, room.max(count), LOOKED_AT)
+        let room = room.max(count);
+        self.find_dirty(used_for, count, align, room)
+            .or_else(|| self.find_dirty(used_for, count, align, count))
+            .or_else(|| self.find_hole(used_for, count, align, room, LOOKED_AT))
             .and_then(|slots| self.provided(slots, count))
             .or_else(|| self.take_slots(used_for, count, align))
     }
@@ -178,12 +201,13 @@ impl Locked {
             let used_before = segment.take_slots(first, count);
             inner.used_slots.set(inner.used_slots.get() + count);
             inner.dirty_slots.set(inner.dirty_slots.get() - used_before);
+            inner.regret.note_missed(count - used_before);
             self.note_peak();
             slots = Some(Slots { segment, first, used_before });
         } else {
             segment.cut();
         }
-        self.rooms(segment.used_for()).put(segment);
+        self.put_by_rows(segment);
         if is_mapped {
             self.heed_limit();
         }
@@ -291,7 +315,7 @@ impl Locked {
     /// Puts slots that are taken among the free ones. What long runs lay in goes with its last one, as a mapping would.
     pub(super) fn put_free(&self, segment: SegmentPtr, first: SlotIndex, count: usize, clean: bool) {
         segment.give_slots(first, count, clean);
-        self.rooms(segment.used_for()).put(segment);
+        self.put_by_rows(segment);
         if !clean {
             self.note_dirty(segment, count);
         } else if segment.used_for() != Use::Small && Self::is_unused(segment) {
@@ -303,9 +327,8 @@ impl Locked {
     fn note_dirty(&self, segment: SegmentPtr, count: usize) {
         let inner = self.inner();
         inner.dirty_slots.set(inner.dirty_slots.get() + count);
-        if !SegmentList::<DIRTY>::has(segment) {
-            inner.dirty.push(segment);
-        }
+        inner.dirty.remove(segment);
+        inner.dirty.push_back(segment);
     }
 
     /// Takes a new segment from the kernel, of which so many slots can be taken at once.
@@ -320,7 +343,7 @@ impl Locked {
         segment.begin(used_for, self.node(), self.inner().generation.get(), mapped);
         range.show_headers(true);
         self.inner().segments.push(segment);
-        self.rooms(used_for).put(segment);
+        self.put_by_rows(segment);
         Some(segment)
     }
 
@@ -361,7 +384,8 @@ impl Locked {
         let inner = self.inner();
         inner.segments.remove(segment);
         inner.dirty.remove(segment);
-        self.rooms(segment.used_for()).remove(segment);
+        inner.rooms[segment.used_for() as usize].remove(segment);
+        inner.dirty_rooms[segment.used_for() as usize].remove(segment);
         inner.mapped_slots.set(inner.mapped_slots.get() - segment.mapped());
         // SAFETY: no slot of it is taken, and it is on no list any more.
         unsafe { Self::range_of(segment).unmap() };
@@ -402,6 +426,7 @@ impl Locked {
             }
             segment.mark_dirty(slot, 1);
             self.note_dirty(segment, 1);
+            self.put_by_rows(segment);
             obtained += 1;
         }
         obtained

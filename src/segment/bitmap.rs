@@ -30,6 +30,11 @@ impl Bitmap {
         Bitmap([const { Cell::new(0) }; WORDS])
     }
 
+    /// The bits that are set in either.
+    pub(super) fn with(&self, other: &Bitmap) -> Bitmap {
+        Bitmap(core::array::from_fn(|word| Cell::new(self.0[word].get() | other.0[word].get())))
+    }
+
     pub(super) fn set_range(&self, first: usize, count: usize) {
         words(first, count, |word, mask| self.0[word].set(self.0[word].get() | mask));
     }
@@ -63,14 +68,6 @@ impl Bitmap {
 
     pub(super) fn all_set(&self, first: usize, count: usize) -> bool {
         self.count(first, count) == count
-    }
-
-    /// The lowest bit that is set here and in one of the two others.
-    pub(super) fn lowest_in_common(&self, one: &Bitmap, other: &Bitmap) -> Option<usize> {
-        (0..WORDS).find_map(|word| {
-            let common = self.0[word].get() & (one.0[word].get() | other.0[word].get());
-            (common != 0).then(|| word * 64 + common.trailing_zeros() as usize)
-        })
     }
 
     /// The lowest `count` adjacent set bits whose first is a multiple of `align`, a power of two.

@@ -5,15 +5,17 @@ use core::cell::Cell;
 use super::SegmentPtr;
 
 /// How many lists a segment can be on at a time.
-const KINDS: usize = 3;
+const KINDS: usize = 4;
 /// All segments of a pool.
 pub(crate) const ALL: usize = 0;
-/// Those with holes of a length.
-pub(crate) const WITH_ROOM: usize = 1;
 /// Those with free slots that hold old data; and some that had.
-pub(crate) const DIRTY: usize = 2;
+pub(crate) const DIRTY: usize = 1;
+/// Those with free slots, by the longest hole.
+pub(crate) const WITH_ROOM: usize = 2;
+/// Those with dirty slots, by the longest row of them.
+pub(crate) const WITH_DIRTY_ROOM: usize = 3;
 
-/// A segment's place on a list.
+/// A segment's place on a list: between its neighbours, in a circle.
 struct Links {
     is_on: Cell<bool>,
     next: Cell<Option<SegmentPtr>>,
@@ -23,7 +25,7 @@ struct Links {
 /// A segment's places on its lists. All zero: it is on none.
 pub(super) struct Places([Links; KINDS]);
 
-/// A list, newest first; of the kind that its number tells.
+/// A list; of the kind that its number tells.
 pub(crate) struct SegmentList<const KIND: usize>(Cell<Option<SegmentPtr>>);
 
 impl<const KIND: usize> SegmentList<KIND> {
@@ -37,22 +39,29 @@ impl<const KIND: usize> SegmentList<KIND> {
         &segment.header().places.0[KIND]
     }
 
-    /// The newest.
+    /// The first.
     pub(crate) fn first(&self) -> Option<SegmentPtr> {
         self.0.get()
     }
 
-    /// Puts a segment on it that is on no list of the kind.
+    /// Puts a segment at its front that is on no list of the kind.
     pub(crate) fn push(&self, segment: SegmentPtr) {
-        let next = self.0.replace(Some(segment));
+        self.push_back(segment);
+        self.0.set(Some(segment));
+    }
+
+    /// The same at its end.
+    pub(crate) fn push_back(&self, segment: SegmentPtr) {
+        let first = self.0.get().unwrap_or(segment);
+        let last = Self::links(&first).previous.get().filter(|_| first != segment).unwrap_or(segment);
         let links = Self::links(&segment);
-        debug_assert!(!links.is_on.get());
+        debug_assert!(!links.is_on.get(), "a segment is put on a list twice");
         links.is_on.set(true);
-        links.next.set(next);
-        links.previous.set(None);
-        if let Some(next) = next {
-            Self::links(&next).previous.set(Some(segment));
-        }
+        links.next.set(Some(first));
+        links.previous.set(Some(last));
+        Self::links(&first).previous.set(Some(segment));
+        Self::links(&last).next.set(Some(segment));
+        self.0.set(Some(first));
     }
 
     /// Takes a segment off it, if it is on it; it is on no other of the kind.
@@ -61,27 +70,21 @@ impl<const KIND: usize> SegmentList<KIND> {
         if !links.is_on.replace(false) {
             return;
         }
-        let (next, previous) = (links.next.take(), links.previous.take());
-        match previous {
-            Some(previous) => Self::links(&previous).next.set(next),
-            None => self.0.set(next),
+        let (Some(next), Some(previous)) = (links.next.take(), links.previous.take()) else { return };
+        Self::links(&next).previous.set(Some(previous));
+        Self::links(&previous).next.set(Some(next));
+        if self.0.get() == Some(segment) {
+            self.0.set((next != segment).then_some(next));
         }
-        if let Some(next) = next {
-            Self::links(&next).previous.set(previous);
-        }
-    }
-
-    /// Whether a segment is on a list of the kind.
-    pub(crate) fn has(segment: SegmentPtr) -> bool {
-        Self::links(&segment).is_on.get()
     }
 
     /// Its segments. Each may be put elsewhere, or be gone, once it has been given.
     pub(crate) fn iter(&self) -> impl Iterator<Item = SegmentPtr> + use<KIND> {
         let mut next = self.0.get();
+        let last = next.and_then(|first| Self::links(&first).previous.get());
         core::iter::from_fn(move || {
             let segment = next?;
-            next = Self::links(&segment).next.get();
+            next = if Some(segment) == last { None } else { Self::links(&segment).next.get() };
             Some(segment)
         })
     }
