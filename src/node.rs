@@ -40,14 +40,9 @@ pub(crate) struct Pool {
     lock: Lock,
     inner: UnsafeCell<Inner>,
     /// Runs that count as in use, and that anybody may take.
-    at_hand: [at_hand::Place; AT_HAND],
+    at_hand: [at_hand::Place; at_hand::PLACES],
 }
 const _: () = assert!(size_of::<Pool>() == 4096 || cfg!(not(target_pointer_width = "64")));
-
-/// Places for freed runs at hand. With [`MOST_AT_HAND`] it bounds what is in none of the pool's counts of free memory.
-const AT_HAND: usize = 8;
-/// Slots of a run that may be there.
-const MOST_AT_HAND: usize = (2 << 20) / crate::segment::SLOT;
 
 // SAFETY: `inner` is touched only by who holds `lock`, through `Locked`.
 unsafe impl Sync for Pool {}
@@ -374,7 +369,7 @@ impl Pool {
                     spilled: Cell::new(0),
                 },
             }),
-            at_hand: [const { at_hand::Place::new() }; AT_HAND],
+            at_hand: [const { at_hand::Place::new() }; at_hand::PLACES],
         }
     }
 

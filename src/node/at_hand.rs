@@ -14,6 +14,13 @@
 
 use crate::sync::{AtomicUsize, Ordering, const_unless_loom};
 
+/// Places of a pool.
+#[cfg(not(homing_loom))]
+pub(super) const PLACES: usize = 8;
+/// Bytes of a run that may be in one. Both together bound what is in none of the pool's counts of free memory.
+#[cfg(not(homing_loom))]
+pub(super) const LONGEST: usize = 2 << 20;
+
 /// A place. See the module's text.
 #[repr(align(64))]
 pub(super) struct Place(AtomicUsize);

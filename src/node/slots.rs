@@ -3,9 +3,9 @@
 use core::ops::Range as Lengths;
 use core::ptr::NonNull;
 
-use super::at_hand::Place;
+use super::at_hand::{LONGEST, PLACES, Place};
 use super::rooms::ByRow;
-use super::{AT_HAND, Locked, MOST_AT_HAND, Pool, bind, spread};
+use super::{Locked, MOST_Pool, bind, spread};
 use crate::address_map::{self, Range};
 use crate::config;
 use crate::message::Line;
@@ -73,7 +73,7 @@ const STEP_PART: usize = 8;
 impl Pool {
     /// The place for runs at hand of whoever is at that address.
     fn place_near(&self, near: usize) -> &Place {
-        &self.at_hand[near / ARENA_ALIGN % AT_HAND]
+        &self.at_hand[near / ARENA_ALIGN % PLACES]
     }
 
     /// A run of just so many slots that is at hand for the arena at that address and begins at a multiple of `align` slots. Its
@@ -89,7 +89,7 @@ impl Pool {
     /// Keeps a freed run at hand there; gives what has to go back for it: another, or itself if it is too long.
     #[inline]
     pub(crate) fn keep_at_hand(&self, near: usize, run: Run) -> Option<Run> {
-        if run.count > MOST_AT_HAND || run.segment.used_for() != Use::Small {
+        if run.count * SLOT > LONGEST || run.segment.used_for() != Use::Small {
             return Some(run);
         }
         // SAFETY: what is at hand are runs' names.
