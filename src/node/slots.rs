@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use super::at_hand::{LONGEST, PLACES, Place};
 use super::rooms::ByRow;
-use super::{Locked, MOST_Pool, bind, spread};
+use super::{Locked, Pool, bind, spread};
 use crate::address_map::{self, Range};
 use crate::config;
 use crate::message::Line;
