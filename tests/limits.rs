@@ -134,3 +134,28 @@ fn threads_without_an_arena_yet_are_held_to_the_limit_too() {
         thread.join().expect("it does not panic");
     }
 }
+
+#[test]
+fn what_threads_that_stand_still_have_freed_is_kept_from_nobody() {
+    let _alone = alone();
+    const THREADS: usize = 16;
+    let (done, all_done) = mpsc::channel();
+    let (ends, waits): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| mpsc::channel::<()>()).unzip();
+    thread::scope(|scope| {
+        for wait in waits {
+            let done = done.clone();
+            scope.spawn(move || {
+                for size in [100, 3000, 20_000, 128 << 10, 500 << 10, 1 << 20, 2 << 20, 3 << 20] {
+                    drop((0..(4 << 20) / size).map_while(|seed| Block::take(size, 8, seed as u64)).collect::<Vec<_>>());
+                }
+                done.send(()).expect("the test waits");
+                let _ = wait.recv();
+            });
+        }
+        (0..THREADS).for_each(|_| all_done.recv().expect("each has a turn"));
+        let had = take_all(1 << 20).len();
+        drop(ends);
+        // A slab or two of each class stay with their threads: some 300 KiB each here, by the pages that they take.
+        assert!(had >= (LIMIT >> 20) - THREADS, "{had} MiB of {} while {THREADS} threads have nothing", LIMIT >> 20);
+    });
+}

@@ -259,12 +259,12 @@ static double parked_own(size_t threads) { return held_once_trimmed(threads, own
 /* ---- Rows: what a block costs ------------------------------------------------------------------------------------- */
 
 static double sparse(size_t mib) {
-    size_t count = mib * (MIB / 64), kept = 100;
+    size_t count = mib * (MIB / 64), kept = 1000;
     void **blocks = table(count);
     double before = resident();
     for (size_t i = 0; i < count; i++) blocks[i] = take_all(60);
     for (size_t i = 0; i < count; i++)
-        if (i % kept) free(blocks[i]);
+        if (i % kept >= 12) free(blocks[i]);
     malloc_trim(0);
     madvise(blocks, count * sizeof(void *), MADV_DONTNEED);
     return resident() - before;
@@ -337,6 +337,38 @@ static double over_and_over(size_t rounds) {
     return (cpu() - begun) / rounds;
 }
 
+/* Larson's server (P. Larson and M. Krishnan, "Memory Allocation for Long-Running Server Applications", ISMM 1998). */
+enum { HELD = 1000, PAIRS = 200000, HEIRS = 10 };
+struct server {
+    void *blocks[HELD];
+    size_t largest;
+    unsigned seed, heirs;
+    pthread_t heir;
+};
+static void *serve(void *argument) {
+    struct server *server = argument;
+    for (int i = 0; i < PAIRS; i++) {
+        void **one = &server->blocks[rand_r(&server->seed) % HELD];
+        free(*one);
+        *one = take(16 + rand_r(&server->seed) % server->largest);
+        *(char *)*one = 1;
+    }
+    if (server->heirs--) pthread_create(&server->heir, NULL, serve, server), pthread_join(server->heir, NULL);
+    return NULL;
+}
+static double served(size_t largest) {
+    static struct server servers[2];
+    pthread_t threads[2];
+    for (unsigned i = 0; i < 2; i++) {
+        servers[i] = (struct server){.largest = largest, .seed = i + 1, .heirs = HEIRS};
+        pthread_create(&threads[i], NULL, serve, &servers[i]);
+    }
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (usage.ru_stime.tv_sec * 1e9 + usage.ru_stime.tv_usec * 1e3) / (2.0 * PAIRS * (HEIRS + 1));
+}
+
 static double grown(size_t rounds) {
     enum { BUFFERS = 100 };
     static struct { void *start; size_t size; } buffers[BUFFERS];
@@ -386,7 +418,7 @@ static const struct {
     {"sparse", sparse},       {"locked", locked},
     {"limited-data", limited_data}, {"limited-addresses", limited_addresses},
     {"passed-on", passed_on}, {"far-aligned", far_aligned},
-    {"over-and-over", over_and_over}, {"grown", grown},
+    {"over-and-over", over_and_over}, {"served", served}, {"grown", grown},
     {"walked", walked},
 };
 

@@ -24,10 +24,18 @@ const fn row(name: &'static str, sizes: &'static [u64], what: &'static str) -> R
 
 const ROWS: [Row; 22] = [
     row("fill", &[1, 10, 20], "GiB in blocks of 1 MiB, nothing freed: us of processor time a block"),
-    row("holes", &[4000, 16000, 64000, 256_000], "blocks of 100 KiB, every second freed, then some of 190 KiB: us a block"),
+    row(
+        "holes",
+        &[4000, 16000, 64000, 256_000],
+        "blocks of 100 KiB, every second freed, then some of 190 KiB: us a block",
+    ),
     row("shrunk", &[2000, 20000, 100_000], "live buffers of some 20 KB, shrunk and grown again: us a pair"),
     row("mappings", &[1000, 10000, 30000], "blocks of 2.2 MiB, every second freed, then some of 40 MiB: us a block"),
-    row("woken", &[100_000, 1_000_000, 10_000_000], "blocks of a sleeping thread's that others free: ms of its next malloc"),
+    row(
+        "woken",
+        &[100_000, 1_000_000, 10_000_000],
+        "blocks of a sleeping thread's that others free: ms of its next malloc",
+    ),
     row("parked-large", &[400], "threads that freed 4 blocks of 500 kB each and stand still for 4 s: MiB resident"),
     row("parked-large-trimmed", &[400], "likewise, after malloc_trim: MiB"),
     row("touched", &[400], "threads that used every size up to 2 MiB once and stand still: MiB"),
@@ -36,13 +44,18 @@ const ROWS: [Row; 22] = [
     row("freed-by-others", &[40], "threads that freed blocks of each other's and stand still: MiB"),
     row("freed-by-others-trimmed", &[40], "likewise, after malloc_trim: MiB"),
     row("parked-own", &[64], "threads that freed their own 32 MiB and stand still, after malloc_trim: MiB"),
-    row("sparse", &[512], "MiB of small blocks of which one in a hundred stays, after malloc_trim: MiB"),
+    row("sparse", &[512], "MiB of small blocks of which 12 in a row of a thousand stay, after malloc_trim: MiB"),
     row("locked", &[20], "blocks of 2.5 MiB under mlockall: MiB resident"),
-    row("limited-data", &[262_144], "KiB of RLIMIT_DATA: MiB of small blocks to be had after six of 2.5 MiB were freed"),
+    row(
+        "limited-data",
+        &[262_144],
+        "KiB of RLIMIT_DATA: MiB of small blocks to be had after six of 2.5 MiB were freed",
+    ),
     row("limited-addresses", &[60_000, 100_000, 500_000], "KiB of RLIMIT_AS: MiB to be had in blocks of 3 MiB"),
     row("passed-on", &[8], "ever shorter blocks of 12 MB, each freed after the next is written: MiB at the peak"),
     row("far-aligned", &[60_000], "blocks aligned to 32 MiB asked for: had"),
     row("over-and-over", &[300], "times one of 20 blocks of 5 to 25 MiB freed and taken anew: us each"),
+    row("served", &[8000], "bytes at most: two threads replace blocks at random, and end: ns of kernel time a pair"),
     row("grown", &[1500], "rounds over 100 buffers that grow from 16 B to 4 MiB by half: us a step"),
     row("walked", &[32], "arrays of 2.2 MiB walked side by side: ns a step"),
 ];
@@ -68,7 +81,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 fn allocators(so: Option<&Path>) -> io::Result<Vec<(&'static str, Option<PathBuf>)>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let so = so.map_or_else(|| root.join("target/release/libhoming_preload.so"), Path::to_owned);
-    let so = fs::canonicalize(&so).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", so.display())))?;
+    let so =
+        fs::canonicalize(&so).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", so.display())))?;
     let mut all = vec![("homing", Some(so)), ("glibc", None)];
     let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
     for (name, file) in

@@ -398,3 +398,33 @@ impl Locked {
         self.put_by_rows(segment);
     }
 }
+
+#[cfg(all(test, not(homing_loom)))]
+mod tests {
+    use super::*;
+    use crate::node::spread;
+    use crate::segment::Use;
+
+    #[test]
+    fn slots_whose_pages_another_thread_was_giving_back_when_the_process_forked_are_free_in_the_child() {
+        // Nothing here is spread.
+        let unused = pool(spread());
+        let other = std::thread::spawn(move || {
+            let pool = unused.lock();
+            let slots = pool.take_slots(Use::Small, 4, 1).expect("there is memory for it");
+            pool.give_slots(slots.segment, slots.first, 4);
+            pool.inner().dirty.iter().for_each(SegmentPtr::age);
+            pool.inner().leaving.thread.set(os::thread_token());
+            assert!(pool.take_what_leaves(true));
+            assert_eq!((pool.inner().dirty_slots.get(), pool.inner().leaving.slots()), (0, 4));
+            // The thread stands where it gives them back without the lock.
+        });
+        other.join().unwrap();
+        unused.after_fork_in_child();
+        let pool = unused.lock();
+        assert_eq!((pool.inner().dirty_slots.get(), pool.inner().leaving.slots()), (4, 0));
+        assert_eq!(pool.inner().leaving.thread(), 0, "else nothing would ever go back again");
+        assert!(!pool.is_purging());
+        assert_eq!(pool.take_slots(Use::Small, 4, 1).expect("they are free").used_before, 4);
+    }
+}
