@@ -368,17 +368,22 @@ impl Large {
         }
     }
 
-    /// Gives it back, all of which may be zero; but for its first `lost` bytes, at which there is nothing any more, or another's.
+    /// Gives it back, whose first `size` bytes were to be moved away, or to here.
     ///
     /// # Safety
     /// Nobody uses it any more.
-    unsafe fn give_back(self, lost: usize, is_clean: bool) {
+    unsafe fn give_back(self, moved: Moved, size: usize) {
+        let lost = if moved == Moved::PlaceLost { size } else { 0 };
         match self {
             // In the middle of a segment they are lost for good.
             Large::Run(run) if lost > 0 => run.segment.set_owner(run.first, OwnerWord::RUN_INTERIOR),
             Large::Run(run) => {
                 run.segment.set_owner(run.first, OwnerWord::FREE);
-                HeldPool::of(node::pool(run.segment.node())).give_run(run, is_clean);
+                let pool = HeldPool::of(node::pool(run.segment.node()));
+                match moved {
+                    Moved::PlaceEmptied => pool.give_run_mapped_anew(run),
+                    _ => pool.give_run(run, moved == Moved::Yes && size == run.count * SLOT),
+                }
             }
             Large::Mapping(mapping) => {
                 if let Some(node) = mapping.node() {
@@ -423,11 +428,11 @@ pub(crate) unsafe fn move_block(
     unsafe {
         let moved = if can_move { os::move_pages(block, size, new_block) } else { Moved::No };
         if moved == Moved::PlaceEmptied || moved == Moved::PlaceLost {
-            new.give_back(size, false);
+            new.give_back(moved, size);
             return None;
         }
         if moved == Moved::Yes {
-            old.give_back(0, old_size == size);
+            old.give_back(moved, size);
             return Some(new_block);
         }
         new_block.copy_from_nonoverlapping(block, old_size.min(new_size));

@@ -254,6 +254,11 @@ impl Locked {
     fn prepare(&self, used_for: Use, start: NonNull<u8>, slots: usize) {
         let inner = self.inner();
         inner.mapped_slots.set(inner.mapped_slots.get() + slots);
+        self.place(used_for, start, slots);
+    }
+
+    /// Has the pages of slots lie as what they are for wants them.
+    fn place(&self, used_for: Use, start: NonNull<u8>, slots: usize) {
         if used_for != Use::FirstTouch {
             bind(self.node(), start, slots * SLOT);
         }
@@ -276,6 +281,12 @@ impl Locked {
         let longest = &self.inner().longest_freed;
         longest.set(if clean { longest.get() } else { longest.get().max(run.count) });
         self.take_back(run.segment, run.first, run.count, clean);
+    }
+
+    /// The same for one that was mapped anew while it was in use.
+    pub(crate) fn give_run_mapped_anew(&self, run: Run) {
+        self.place(run.segment.used_for(), run.start(), run.count);
+        self.give_run(run, false);
     }
 
     /// Takes all runs back that are at hand. True where there was one.

@@ -53,20 +53,16 @@ fn grow(numbers: &mut Numbers) {
     }
 }
 
-/// A mapping that has no room to grow, since others were taken until one lies just after it: its pages are to be moved.
+/// A long run that has no room to grow, since others were taken until one lies just after it: its pages are to be moved.
 pub fn grow_past_neighbour(numbers: &mut Numbers) {
-    const GRANULE: usize = 32 << 20;
-    let granule_of = |block: &Block| block.range().0 / GRANULE;
+    const SIZE: usize = 5 << 20;
     let mut blocks: Vec<Block> = Vec::new();
     for _ in 0..30 {
-        blocks.extend(Block::take(3 << 20, 8, numbers.next()));
-        let is_below = |block: &&Block| blocks.iter().any(|other| granule_of(other) == granule_of(block) + 1);
-        if blocks.last().as_ref().is_some_and(is_below) {
-            break;
+        blocks.extend(Block::take(SIZE, 8, numbers.next()));
+        let has_neighbour = |block: &Block| blocks.iter().any(|other| other.range().0 == block.range().0 + SIZE);
+        if let Some(crowded) = blocks.iter().position(has_neighbour) {
+            return drop(blocks[crowded].resize(4 * SIZE));
         }
-    }
-    if let Some(growing) = blocks.last_mut() {
-        growing.resize(GRANULE);
     }
 }
 
