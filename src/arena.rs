@@ -101,8 +101,9 @@ pub(crate) struct Arena {
     id: Cell<Option<ArenaId>>,
     /// By class, a bit: a slab of the class was used up once.
     filled: ByClass<Cell<bool>>,
-    /// The classes of more than a slot whose current slabs were found without a block in use lately, and which goes next.
-    spare: [Cell<Option<ClassId>>; SPARE],
+    /// One more than the numbers of classes of more than a slot whose current slabs were found without a block in use lately, and
+    /// which goes next.
+    spare: [Cell<usize>; SPARE],
     next_spare: Cell<usize>,
     /// Runs that were handed out again from there, ever, and their bytes.
     reused_runs: Tally,
@@ -179,7 +180,7 @@ impl Arena {
             seen_at: Cell::new(None),
             id: Cell::new(None),
             filled: ByClass::new([const { Cell::new(false) }; CLASSES]),
-            spare: [const { Cell::new(None) }; SPARE],
+            spare: [const { Cell::new(0) }; SPARE],
             next_spare: Cell::new(0),
             reused_runs: Tally::new(),
             reused_bytes: Tally::new(),

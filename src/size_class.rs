@@ -161,6 +161,11 @@ impl ClassId {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..CLASSES).map(|index| ClassId(index as u8))
     }
+
+    /// Its number.
+    pub(crate) fn number(self) -> usize {
+        usize::from(self.0)
+    }
 }
 
 #[cfg(test)]

@@ -508,10 +508,11 @@ impl Arena {
             self.give_up_current(class, pool);
             return false;
         }
-        if !self.spare.iter().any(|place| place.get() == Some(class)) {
+        if !self.spare.iter().any(|place| place.get() == class.number() + 1) {
             let next = self.next_spare.get() % SPARE;
             self.next_spare.set(next + 1);
-            if let Some(old) = self.spare[next].replace(Some(class)) {
+            let old = self.spare[next].replace(class.number() + 1).checked_sub(1);
+            if let Some(old) = old.and_then(|old| ClassId::all().nth(old)) {
                 self.give_up_current(old, pool);
             }
         }

@@ -22,14 +22,14 @@ pub(super) struct Lookout {
     /// Slow paths since the last look.
     calls: Cell<u32>,
     timer: Timer,
-    /// Whether an idle arena has received more than was brought home at the last look.
-    has_more: Cell<bool>,
+    /// One more than the index of the node where an idle arena has received more than was brought home at the last look.
+    more_at: Cell<usize>,
 }
 
 impl Lookout {
     /// One that has never looked.
     pub(super) const fn new() -> Self {
-        Lookout { calls: Cell::new(0), timer: Timer::new(), has_more: Cell::new(false) }
+        Lookout { calls: Cell::new(0), timer: Timer::new(), more_at: Cell::new(0) }
     }
 
     /// Whether the next slow path is to look.
@@ -78,10 +78,11 @@ impl Arena {
         self.collect_inbox(None);
         if let Some(now) = self.lookout.timer.is_time(period()) {
             self.do_what_is_due(now);
-        } else if self.lookout.has_more.get() && !node::any_is_mine() {
-            let more =
-                node::pool(self.node()).try_lock_started().is_some_and(|pool| look_after_idle(&pool, IDLE_LOOKED_AT));
-            self.lookout.has_more.set(more);
+        } else if let Some(index) = self.lookout.more_at.get().checked_sub(1).filter(|_| !node::any_is_mine())
+            && let Some(pool) = node::pool(NodeIndex::new(index)).try_lock_started()
+            && !look_after_idle(&pool, IDLE_LOOKED_AT)
+        {
+            self.lookout.more_at.set(0);
         }
     }
 
@@ -93,13 +94,18 @@ impl Arena {
             return;
         }
         self.tidy(None);
+        let look = |pool: &Locked| {
+            if look_after_pool(pool, now, IDLE_LOOKED_AT) {
+                self.lookout.more_at.set(pool.node().get() + 1);
+            }
+        };
         let other = pool.try_lock_started().and_then(|pool| {
-            self.lookout.has_more.set(look_after_pool(&pool, now, IDLE_LOOKED_AT));
+            look(&pool);
             pool.next_other()
         });
         // Where no thread runs any more, nobody else takes what idle arenas there are sent, nor purges.
         if let Some(other) = other.and_then(Pool::try_lock_started) {
-            look_after_pool(&other, now, IDLE_LOOKED_AT);
+            look(&other);
         }
     }
 }
