@@ -399,7 +399,10 @@ pub(crate) fn give_everything_back() {
     for index in 0..node::pools() {
         if let Some(pool) = node::pool(NodeIndex::new(index)).try_lock_started() {
             give_up_unused_of_idle(&pool);
-            pool.trim();
+            pool.purge_all_apart();
+        }
+        if let Some(pool) = node::pool(NodeIndex::new(index)).try_lock_started() {
+            let _ = pool.drop_all_unused();
         }
     }
     // All of them are held at once, and the guards put aside.

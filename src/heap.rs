@@ -453,14 +453,22 @@ pub(crate) fn trim() -> usize {
     let mut bytes = 0;
     for index in first.into_iter().chain(others) {
         let pool = crate::node::pool(crate::topology::NodeIndex::new(index));
-        if let Some(pool) = HeldPool::from(|| if may_wait { pool.lock_started() } else { pool.try_lock_started() }) {
-            // With its pool held, so that what goes back for it is counted.
-            if let Some(own) = own.as_ref().filter(|own| own.node() == pool.node()) {
-                own.give_up_unused(Some(&pool));
-            }
-            arena::give_up_unused_of_idle(&pool);
-            bytes += pool.trim();
-            pool.patrol_all();
+        let hold = || HeldPool::from(|| if may_wait { pool.lock_started() } else { pool.try_lock_started() });
+        let Some(held) = hold() else { continue };
+        let before = held.figures().purged;
+        // With its pool held, so that what goes back for it is counted.
+        if let Some(own) = own.as_ref().filter(|own| own.node() == held.node()) {
+            own.give_up_unused(Some(&held));
+        }
+        arena::give_up_unused_of_idle(&held);
+        held.purge_all_apart();
+        drop(held);
+        if may_wait {
+            pool.wait_for_purge();
+        }
+        if let Some(held) = hold() {
+            bytes += held.figures().purged.wrapping_sub(before) as usize + held.drop_all_unused();
+            held.patrol_all();
         }
     }
     // With no pool held, since nothing is taken from one: whole free pages of slabs that hold blocks.

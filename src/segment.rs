@@ -522,17 +522,12 @@ impl SegmentPtr {
 
     /// Calls `purge` with runs of free dirty slots, those dirty for longest first, no more than `most` slots in all; those for
     /// which it succeeded are clean from then on. Gives how many, and how many of `most` are left.
-    pub(crate) fn purge(
-        self,
-        only_aged: bool,
-        most: usize,
-        mut purge: impl FnMut(NonNull<u8>, usize) -> bool,
-    ) -> (usize, usize) {
+    pub(crate) fn purge(self, most: usize, mut purge: impl FnMut(NonNull<u8>, usize) -> bool) -> (usize, usize) {
         let header = self.header();
         let (mut purged, mut left) = (0, most);
-        for (map, wanted) in [(&header.aged, true), (&header.dirty, !only_aged)] {
+        for map in [&header.aged, &header.dirty] {
             let mut from = FIRST_SLOT;
-            while let Some((first, count)) = map.next_run(from).filter(|_| wanted && left > 0) {
+            while let Some((first, count)) = map.next_run(from).filter(|_| left > 0) {
                 from = first + count;
                 // Of a run that is too long the end, which is taken again last.
                 let count = count.min(left);

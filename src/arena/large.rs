@@ -13,7 +13,6 @@ use crate::large::Mapping;
 use crate::node::{self, Locked, Run, Slots};
 use crate::os::{self, Moved};
 use crate::segment::{Owner, OwnerWord, SLOT, SLOTS, SegmentPtr, SlotIndex, Use};
-use crate::sync::Backoff;
 
 /// The largest run among slabs, and the farthest alignment of any, in bytes: hardened, what always fits between two guards.
 const MAX_SMALL_RUN: usize = if hardened::ON { (hardened::GUARD_EVERY - 1) * SLOT } else { 2 << 20 };
@@ -24,9 +23,6 @@ const MAX_RUN: usize = if hardened::ON { MAX_SMALL_RUN } else { SLOTS / 8 * 7 * 
 /// A block of so many bytes and more is moved by its pages where it outgrows its place: what is shorter is copied faster than
 /// the kernel is asked, and each move can cost the kernel two mappings.
 const MOVED_BY_PAGES: usize = 4 << 20;
-
-/// How often a request waits, at most, for what another thread gives back: that may stand still.
-const MOST_WAITS: u32 = 1000;
 
 /// What the slots are for that a run of so many bytes takes.
 fn used_for(size: usize, part: Part) -> Use {
@@ -130,12 +126,7 @@ impl Arena {
             served = serve(&pool.lock());
         }
         // What another thread gives back just now may be what is wanting.
-        let backoff = Backoff::new();
-        for _ in 0..MOST_WAITS {
-            if served.is_some() || !pool.lock().is_purged_by_another() {
-                break;
-            }
-            backoff.wait();
+        if served.is_none() && pool.wait_for_purge() {
             served = serve(&pool.lock());
         }
         let may_leave = !self.stays_home.get() && enter::others_may_serve();

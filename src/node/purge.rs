@@ -5,12 +5,12 @@
 
 use core::cell::Cell;
 
-use super::{ALARM, Locked, Run, pool};
+use super::{ALARM, Locked, Pool, Run, pool};
 use crate::arith;
 use crate::config;
 use crate::os;
 use crate::segment::{FIRST_SLOT, SLOT, SegmentPtr};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Backoff, Ordering};
 use crate::topology::NodeIndex;
 
 /// Dirty slots that may wait, as a part of those in use, and the bounds of it, in bytes.
@@ -100,6 +100,16 @@ pub(super) struct Wanted {
     excess: bool,
     /// All that is aged.
     aged: bool,
+    /// All.
+    all: bool,
+}
+
+/// Which dirty slots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Excess,
+    Aged,
+    All,
 }
 
 /// Slots whose pages are going back, by one thread at a time and while it does not hold the pool. They are neither free nor
@@ -115,7 +125,7 @@ pub(super) struct Leaving {
 impl Leaving {
     pub(super) const fn new() -> Self {
         Leaving {
-            wanted: Cell::new(Wanted { excess: false, aged: false }),
+            wanted: Cell::new(Wanted { excess: false, aged: false, all: false }),
             thread: Cell::new(0),
             runs: [const { Cell::new(None) }; AT_ONCE],
             slots: Cell::new(0),
@@ -143,7 +153,23 @@ impl Leaving {
     #[inline]
     fn is_wanted(&self) -> bool {
         let wanted = self.wanted.get();
-        (wanted.excess || wanted.aged) && self.thread.get() == 0
+        (wanted.excess || wanted.aged || wanted.all) && self.thread.get() == 0
+    }
+}
+
+/// How often somebody waits, at most, for what another thread gives back: that may stand still.
+const MOST_WAITS: u32 = 1000;
+
+impl Pool {
+    /// Waits while another thread gives pages back: that may be what is wanting. The calling thread holds no pool.
+    pub(crate) fn wait_for_purge(&'static self) -> bool {
+        let backoff = Backoff::new();
+        let mut waits = 0;
+        while waits < MOST_WAITS && self.lock().is_purged_by_another() {
+            backoff.wait();
+            waits += 1;
+        }
+        waits > 0
     }
 }
 
@@ -226,8 +252,9 @@ impl Locked {
         self.inner().leaving.thread.set(os::thread_token());
         for _ in 0..ROUNDS {
             let wanted = self.inner().leaving.wanted.take();
-            while wanted.excess && self.purge_some(false) {}
-            while wanted.aged && self.purge_some(true) {}
+            while wanted.all && self.purge_some(Which::All) {}
+            while wanted.excess && self.purge_some(Which::Excess) {}
+            while wanted.aged && self.purge_some(Which::Aged) {}
             if wanted.aged {
                 self.inner().dirty.iter().for_each(SegmentPtr::age);
             }
@@ -236,8 +263,8 @@ impl Locked {
     }
 
     /// Has the pages of some slots go back while the pool is not held. False where there are none, or none could.
-    fn purge_some(&mut self, only_aged: bool) -> bool {
-        if !self.take_what_leaves(only_aged) {
+    fn purge_some(&mut self, which: Which) -> bool {
+        if !self.take_what_leaves(which) {
             return false;
         }
         let runs = &self.inner().leaving.runs;
@@ -247,24 +274,23 @@ impl Locked {
         let is_clean = runs.map(|run| run.is_some_and(|run| unsafe { os::purge(run.start(), run.count * SLOT) }));
         self.guard = Some(self.pool.lock.lock());
         let gone = self.put_back_what_left(&is_clean);
-        self.inner().regret.note_gone(if only_aged { 0 } else { gone });
+        self.inner().regret.note_gone(if which == Which::Excess { gone } else { 0 });
         gone > 0
     }
 
-    /// Takes some runs of dirty slots: aged ones, or any that are too many, but none that the pool is to keep. False where there
-    /// are none.
-    fn take_what_leaves(&self, only_aged: bool) -> bool {
+    /// Takes some runs of such dirty slots, but none that the pool is to keep. False where there are none.
+    fn take_what_leaves(&self, which: Which) -> bool {
         let inner = self.inner();
         let keep = config::current().pool_size.div_ceil(SLOT);
         let may_go = (inner.used_slots.get() + inner.dirty_slots.get()).saturating_sub(keep);
-        let stays = if only_aged { 0 } else { self.stays() };
+        let stays = if which == Which::Excess { self.stays() } else { 0 };
         let most = may_go.min(inner.dirty_slots.get().saturating_sub(stays));
         let mut places = inner.leaving.runs.iter();
         let mut slots = 0;
         for segment in inner.dirty.iter() {
             while slots < most
                 && let Some(place) = places.as_slice().first()
-                && let Some((first, count)) = segment.take_dirty(only_aged, most - slots)
+                && let Some((first, count)) = segment.take_dirty(which == Which::Aged, most - slots)
             {
                 place.set(Some(Run { segment, first, count }));
                 slots += count;
@@ -304,25 +330,29 @@ impl Locked {
         }
     }
 
-    /// Purges all that can be. True where anything went back.
-    pub(crate) fn purge_all(&self) -> bool {
+    /// Has all go back that can, when the pool is let go.
+    pub(crate) fn purge_all_apart(&self) {
         os::release_refused();
         let _ = self.take_back_at_hand();
-        self.purge_slots(false, config::current().pool_size, usize::MAX) > 0
+        let wanted = &self.inner().leaving.wanted;
+        wanted.set(Wanted { all: true, ..wanted.get() });
     }
 
-    /// Likewise, with the addresses of segments that nobody uses; gives how many bytes went back, the headers of these among them.
-    pub(crate) fn trim(&self) -> usize {
-        let purged = &self.inner().counts.purged;
-        let before = purged.get();
-        self.purge_all();
-        let gone = if config::current().pool_size == 0 { self.drop_unused_segments(0) } else { 0 };
-        (purged.get() - before) as usize + gone * FIRST_SLOT * SLOT
+    /// Purges all that can be at once. True where anything went back.
+    fn purge_all(&self) -> bool {
+        os::release_refused();
+        let _ = self.take_back_at_hand();
+        self.purge_slots(config::current().pool_size) > 0
+    }
+
+    /// Gives the addresses of segments back that nobody uses. Gives how many bytes their headers had, which may be in memory.
+    pub(crate) fn drop_all_unused(&self) -> usize {
+        if config::current().pool_size > 0 { 0 } else { self.drop_unused_segments(0) * FIRST_SLOT * SLOT }
     }
 
     /// Likewise, and what the pool was to keep too: for a request that the node has no memory for otherwise.
     pub(crate) fn purge_for_want(&self) -> bool {
-        let purged = self.purge_all() | (self.purge_slots(false, 0, usize::MAX) > 0);
+        let purged = self.purge_all() | (self.purge_slots(0) > 0);
         (self.drop_unused_segments(0) > 0) | purged
     }
 
@@ -336,22 +366,21 @@ impl Locked {
         self.purge_all();
         if self.held() > limit {
             let keep = arith::align_down(limit.saturating_sub(self.inner().mapped.get()), SLOT);
-            self.purge_slots(false, keep, usize::MAX);
+            self.purge_slots(keep);
         }
     }
 
-    /// Purges free slots, so many at most, and down to so many bytes in use and free that the pool is to keep; gives how many.
-    fn purge_slots(&self, only_aged: bool, keep: usize, most: usize) -> usize {
+    /// Purges free slots, down to so many bytes in use and free that the pool is to keep; gives how many.
+    fn purge_slots(&self, keep: usize) -> usize {
         let inner = self.inner();
-        let keep = keep.div_ceil(SLOT);
-        let may_go = (inner.used_slots.get() + inner.dirty_slots.get()).saturating_sub(keep);
-        let mut left = may_go.min(inner.dirty_slots.get()).min(most);
+        let may_go = (inner.used_slots.get() + inner.dirty_slots.get()).saturating_sub(keep.div_ceil(SLOT));
+        let mut left = may_go.min(inner.dirty_slots.get());
         let mut purged = 0;
         for segment in inner.dirty.iter() {
             if left == 0 {
                 break;
             }
-            let (done, rest) = segment.purge(only_aged, left, |start, count| {
+            let (done, rest) = segment.purge(left, |start, count| {
                 // SAFETY: free slots of this pool's segment: committed, and nobody's.
                 unsafe { os::purge(start, count * SLOT) }
             });
@@ -415,7 +444,7 @@ mod tests {
             pool.give_slots(slots.segment, slots.first, 4);
             pool.inner().dirty.iter().for_each(SegmentPtr::age);
             pool.inner().leaving.thread.set(os::thread_token());
-            assert!(pool.take_what_leaves(true));
+            assert!(pool.take_what_leaves(Which::Aged));
             assert_eq!((pool.inner().dirty_slots.get(), pool.inner().leaving.slots()), (0, 4));
             // The thread stands where it gives them back without the lock.
         });
