@@ -22,7 +22,7 @@ const fn row(name: &'static str, sizes: &'static [u64], what: &'static str) -> R
     Row { name, sizes, what }
 }
 
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 23] = [
     row("fill", &[1, 10, 20], "GiB in blocks of 1 MiB, nothing freed: us of processor time a block"),
     row(
         "holes",
