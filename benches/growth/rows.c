@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -343,8 +344,8 @@ struct server {
     void *blocks[HELD];
     size_t largest;
     unsigned seed, heirs;
-    pthread_t heir;
 };
+static sem_t servers_done;
 static void *serve(void *argument) {
     struct server *server = argument;
     for (int i = 0; i < PAIRS; i++) {
@@ -353,17 +354,25 @@ static void *serve(void *argument) {
         *one = take(16 + rand_r(&server->seed) % server->largest);
         *(char *)*one = 1;
     }
-    if (server->heirs--) pthread_create(&server->heir, NULL, serve, server), pthread_join(server->heir, NULL);
+    if (server->heirs--) {
+        pthread_t heir;
+        if (pthread_create(&heir, NULL, serve, server)) abort();
+        pthread_detach(heir);
+    } else
+        sem_post(&servers_done);
     return NULL;
 }
 static double served(size_t largest) {
     static struct server servers[2];
-    pthread_t threads[2];
+    sem_init(&servers_done, 0, 0);
     for (unsigned i = 0; i < 2; i++) {
         servers[i] = (struct server){.largest = largest, .seed = i + 1, .heirs = HEIRS};
-        pthread_create(&threads[i], NULL, serve, &servers[i]);
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, serve, &servers[i])) abort();
+        pthread_detach(thread);
     }
-    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < 2; i++)
+        while (sem_wait(&servers_done)) continue;
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return (usage.ru_stime.tv_sec * 1e9 + usage.ru_stime.tv_usec * 1e3) / (2.0 * PAIRS * (HEIRS + 1));
