@@ -361,6 +361,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_pointer_width = "64")]
     fn no_order_of_addresses_makes_the_tree_deep() {
         const COUNT: usize = 20_000;
         let scattered = |number: usize| number * 7_919 % COUNT;

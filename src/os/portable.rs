@@ -410,7 +410,9 @@ pub(crate) fn begin_thread(run: extern "C" fn(*mut c_void) -> *mut c_void) -> Re
     if fault::fails(Call::Thread) {
         return Err(ENOMEM);
     }
-    let begun = std::thread::Builder::new().name("homing".into()).spawn(move || drop(run(ptr::null_mut())));
+    let begun = std::thread::Builder::new().name("homing".into()).spawn(move || {
+        run(ptr::null_mut());
+    });
     begun.map(drop).map_err(|error| error.raw_os_error().unwrap_or(ENOSYS))
 }
 
