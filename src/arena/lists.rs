@@ -484,12 +484,12 @@ impl Arena {
     ///
     /// Large slabs are not kept so if they are too many, or much of them was used.
     fn all_came_back(&self, slab: Slab, pool: Option<&Locked>) {
-        if slab.slots() > 1 && !self.spares(slab, pool) {
-            return;
-        }
         let list = self.list(slab.class());
         if let Some(block) = slab.last_freed().filter(|_| list.get().is_some()) {
             double_free(block);
+        }
+        if slab.slots() > 1 && !self.spares(slab, pool) {
+            return;
         }
         if let Some((first, count)) = slab.take_local_but_last_freed() {
             list.set(Some(first));
