@@ -230,8 +230,10 @@ impl Arena {
             // mode takes what is not zero for a record of its own.
             // SAFETY: the slots were just taken and are committed.
             unsafe { slab.start().write_bytes(0, slab.slots() * SLOT) };
-        } else if !self.filled[class].get() && used_before > 0 && config::current().policy != Policy::Bind {
-            // The class has not filled a slab yet, and may use little of this one: but for its first blocks it is not kept in memory.
+        } else if !self.filled[class].get() && used_before > 0 && config.policy != Policy::Bind && config.pool_size == 0
+        {
+            // The class has not filled a slab yet, and may use little of this one: but for its first blocks it is not kept in
+            // memory, unless the pool is to keep what it has.
             let first = os::page_size().min(SLOT);
             // SAFETY: likewise. Where the kernel refuses, nothing has changed.
             let _ = unsafe { os::purge(slab.start().add(first), slab.slots() * SLOT - first) };
