@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use super::at_hand::{LONGEST, PLACES, Place};
 use super::rooms::ByRow;
-use super::{Locked, Pool, bind, spread};
+use super::{ALARM, Locked, Pool, bind, spread};
 use crate::address_map::{self, Range};
 use crate::config;
 use crate::message::Line;
@@ -92,8 +92,10 @@ impl Pool {
         if run.count * SLOT > LONGEST || run.segment.used_for() != Use::Small {
             return Some(run);
         }
+        let old = self.place_near(near).put(run.name());
+        ALARM.ring_without_lock();
         // SAFETY: what is at hand are runs' names.
-        self.place_near(near).put(run.name()).map(|name| unsafe { Run::named(name) })
+        old.map(|name| unsafe { Run::named(name) })
     }
 }
 
