@@ -111,9 +111,10 @@ impl Locked {
         take().or_else(|| if self.purge_for_want() { take() } else { None })
     }
 
-    /// The slots, if the memory for them is there; else they are free again.
+    /// The slots, if the memory for them is there, or will be wherever it is touched; else they are free again.
     fn provided(&self, slots: Slots, count: usize) -> Option<Slots> {
-        if slots.used_before == count || self.provide(slots.start(), count * SLOT) {
+        let is_first_touch = slots.segment.used_for() == Use::FirstTouch;
+        if is_first_touch || slots.used_before == count || self.provide(slots.start(), count * SLOT) {
             return Some(slots);
         }
         // Not dirty: they have no pages, or those that were obtained before there were no more.
