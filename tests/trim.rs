@@ -84,3 +84,17 @@ fn pools_are_waited_for_that_other_threads_hold_for_a_moment() {
         assert!(least >= Some(2 * MIB), "{least:?} bytes");
     });
 }
+
+#[test]
+fn what_is_to_wait_for_ever_does_not_go_back_when_classes_begin_slabs_there() {
+    let _alone = alone();
+    homing::trim();
+    drop(take(300 << 10, 16 * MIB));
+    let waiting = resident();
+    // No other test has filled a slab of these.
+    let sizes = [10_000, 12_000, 14_000, 16_000, 20_000, 24_000, 28_000, 32_000, 40_000, 48_000];
+    let blocks: Vec<_> = sizes.map(|size| Held::<Direct>::take(size, 8, 0).expect("there is memory for it")).into();
+    let after = resident();
+    assert!(after + MIB > waiting, "{waiting} bytes resident before, {after} after");
+    drop(blocks);
+}

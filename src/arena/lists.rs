@@ -5,7 +5,7 @@ use core::ptr::{self, NonNull};
 use super::frees::AT_A_TIME;
 use super::{Arena, SPARE, SPARE_CARVED, emergency, idle};
 use crate::block::{self, Block};
-use crate::config::{self, Policy, Zero};
+use crate::config::{self, Zero};
 use crate::misuse::double_free;
 use crate::node::{self, Locked};
 use crate::os;
@@ -230,10 +230,9 @@ impl Arena {
             // mode takes what is not zero for a record of its own.
             // SAFETY: the slots were just taken and are committed.
             unsafe { slab.start().write_bytes(0, slab.slots() * SLOT) };
-        } else if !self.filled[class].get() && used_before > 0 && config.policy != Policy::Bind && config.pool_size == 0
-        {
+        } else if !self.filled[class].get() && used_before > 0 && !config.keeps_pages() {
             // The class has not filled a slab yet, and may use little of this one: but for its first blocks it is not kept in
-            // memory, unless the pool is to keep what it has.
+            // memory.
             let first = os::page_size().min(SLOT);
             // SAFETY: likewise. Where the kernel refuses, nothing has changed.
             let _ = unsafe { os::purge(slab.start().add(first), slab.slots() * SLOT - first) };
