@@ -140,7 +140,7 @@ pub(crate) enum Moved {
     Yes,
     /// They are where they were; the new place is there, and empty.
     No,
-    /// They are where they were; the new place is the process's, but inaccessible and bound to nothing.
+    /// They are where they were; the new place is the process's again, reads as zero, and is bound to nothing.
     PlaceEmptied,
     /// They are where they were; the new place is gone, and others may be there by now.
     PlaceLost,

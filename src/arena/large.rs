@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use super::enter::{self, Held, HeldPool};
 use super::{Arena, Handed, emergency, tls};
-use crate::address_map::{GRANULE, Part};
+use crate::address_map::{GRANULE, Part, Range};
 use crate::arith::align_up;
 use crate::background;
 use crate::config::{self, Config, Zero};
@@ -368,6 +368,14 @@ impl Large {
         }
     }
 
+    /// Its bytes.
+    fn length(self) -> usize {
+        match self {
+            Large::Run(run) => run.count * SLOT,
+            Large::Mapping(mapping) => mapping.length(),
+        }
+    }
+
     /// Gives it back, all of which may be zero; but for its first `lost` bytes, at which there is nothing any more, or another's.
     ///
     /// # Safety
@@ -422,8 +430,13 @@ pub(crate) unsafe fn move_block(
     // SAFETY: both are whole pages of blocks that are the caller's, and at least that long; what is given back is used no more.
     unsafe {
         let moved = if can_move { os::move_pages(block, size, new_block) } else { Moved::No };
-        if moved == Moved::PlaceEmptied || moved == Moved::PlaceLost {
+        if moved == Moved::PlaceLost {
             new.give_back(size, false);
+            return None;
+        }
+        if moved == Moved::PlaceEmptied {
+            node::bind_range(&Range { part: new.part(), start: new_block, size, front: 0 });
+            new.give_back(0, os::purge(new_block, new.length()));
             return None;
         }
         if moved == Moved::Yes {

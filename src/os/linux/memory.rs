@@ -316,7 +316,7 @@ pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>)
             super::errno()
         };
         // Flags that a kernel does not know are refused before anything is done; else it may have made room, or not.
-        if refused != libc::EINVAL && reserve_again(new, size) {
+        if refused != libc::EINVAL && map_again(new, size) {
             return Moved::PlaceEmptied;
         }
         if mark.is_there() {
@@ -327,14 +327,15 @@ pub(crate) unsafe fn move_pages(old: NonNull<u8>, size: usize, new: NonNull<u8>)
     })
 }
 
-/// Makes just those addresses this process's again, if nothing at all is there.
-fn reserve_again(start: NonNull<u8>, size: usize) -> bool {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+/// Maps memory just there again, if nothing at all is there.
+fn map_again(start: NonNull<u8>, size: usize) -> bool {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
     if fault::fails(Call::Map) {
         return false;
     }
     // SAFETY: a new mapping that replaces nothing. (Kernels that can move pages as is done here know the flag.)
-    unsafe { libc::mmap(start.as_ptr().cast(), size, libc::PROT_NONE, flags, -1, 0) == start.as_ptr().cast() }
+    unsafe { libc::mmap(start.as_ptr().cast(), size, protection, flags, -1, 0) == start.as_ptr().cast() }
 }
 
 /// A word at a place that is to be moved to, by which the place is known again: whether it is still there is asked of
