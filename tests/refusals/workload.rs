@@ -53,20 +53,11 @@ fn grow(numbers: &mut Numbers) {
     }
 }
 
-/// A mapping that has no room to grow, since others were taken until one lies just after it: its pages are to be moved.
+/// A block that has no room to grow, since others lie just after it: its pages are to be moved.
 pub fn grow_past_neighbour(numbers: &mut Numbers) {
-    const GRANULE: usize = 32 << 20;
-    let granule_of = |block: &Block| block.range().0 / GRANULE;
-    let mut blocks: Vec<Block> = Vec::new();
-    for _ in 0..30 {
-        blocks.extend(Block::take(3 << 20, 8, numbers.next()));
-        let is_below = |block: &&Block| blocks.iter().any(|other| granule_of(other) == granule_of(block) + 1);
-        if blocks.last().as_ref().is_some_and(is_below) {
-            break;
-        }
-    }
-    if let Some(growing) = blocks.last_mut() {
-        growing.resize(GRANULE);
+    let mut blocks: Vec<_> = (0..4).map_while(|_| Block::take(5 << 20, 8, numbers.next())).collect();
+    if let Some(growing) = blocks.first_mut() {
+        growing.resize(12 << 20);
     }
 }
 
