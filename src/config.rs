@@ -136,6 +136,11 @@ impl Config {
         self.debug != Debug::Off
     }
 
+    /// Whether pages that are in memory stay there, unless the program itself gives them back.
+    pub(crate) fn keeps_pages(&self) -> bool {
+        self.pool_size > 0 || self.purge_delay_ms == u64::MAX || self.policy == Policy::Bind
+    }
+
     /// Bytes that each node's pool obtains when its first thread arrives, and keeps (`HOMING_POOL_SIZE`): no more than there
     /// are to be had then, by what the machine, the node and the process's control groups have left, less a part of that;
     /// one line on standard error tells where they are fewer. What it keeps counts against its limit.

@@ -13,6 +13,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::sync::alarm::Alarm;
 use crate::sync::lock::Lock;
 use crate::sync::{AtomicUsize, Ordering};
 use inbox::Inbox;
@@ -279,5 +280,31 @@ fn a_slab_is_adopted_while_the_rest_of_what_its_old_holder_took_is_to_be_brought
         ];
         join(threads);
         world.all_home();
+    });
+}
+
+#[test]
+fn a_run_at_hand_wakes_the_thread_that_falls_asleep_meanwhile_or_is_seen_by_it() {
+    loom::model(|| {
+        struct Shared {
+            place: at_hand::Place,
+            alarm: Alarm,
+        }
+        let shared = Arc::new(Shared { place: at_hand::Place::new(), alarm: Alarm::new() });
+        assert!(shared.alarm.begin());
+        let looks = spawn(&shared, |shared| {
+            shared.alarm.has_begun(1);
+            loop {
+                shared.alarm.fall_asleep();
+                if shared.place.put(0).is_some() {
+                    return;
+                }
+                // For ever, unless it is woken.
+                let _ = shared.alarm.sleep(u64::MAX);
+            }
+        });
+        assert_eq!(shared.place.put(1), None);
+        shared.alarm.ring_without_lock();
+        join([looks]);
     });
 }

@@ -59,3 +59,31 @@ fn what_threads_left_behind_that_have_ended_goes_back_though_nobody_comes_by() {
     }
     goes_back("freed to arenas without a thread");
 }
+
+#[test]
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(feature = "portable")))]
+fn addresses_of_what_is_freed_go_back_too_though_nobody_comes_by() {
+    const MUCH: usize = 400 << 20;
+    let _alone = alone();
+    let blocks: Vec<_> =
+        (0..MUCH / 300_000).map(|_| Held::<Direct>::take(300_000, 8, 0).expect("there is memory for it")).collect();
+    let during = addresses();
+    // Some in each segment go last, when all else of it has gone.
+    let (last, first): (Vec<_>, Vec<_>) = blocks.into_iter().enumerate().partition(|(index, _)| index % 40 == 0);
+    drop(first);
+    goes_back("nearly all");
+    drop(last);
+    let begun = Instant::now();
+    while addresses() > during - MUCH * 3 / 4 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{during} bytes of addresses, then {}", addresses());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Bytes of addresses that the process has mapped.
+#[cfg(target_os = "linux")]
+fn addresses() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has a /proc/self/statm");
+    let pages: usize = statm.split(' ').next().and_then(|field| field.parse().ok()).expect("it begins with a number");
+    pages * 4096
+}

@@ -73,6 +73,11 @@ fn freeing_a_small_block_then_another_then_it_again_is_noticed() {
 }
 
 #[test]
+fn freeing_a_block_again_that_waits_to_be_handed_out_is_noticed_once_its_slab_is_free() {
+    noticed(&["(double free)"], &["; size class "], &[("double_free_of_one_that_waits", &[20_000, 60_000])]);
+}
+
+#[test]
 fn freeing_a_block_again_whose_pages_have_gone_back_is_noticed() {
     noticed(&["(double free)"], &["; size class "], &[("double_free_around_a_trim", &[24, 100, 1000, 5000, 20_000])]);
 }

@@ -12,7 +12,7 @@ use crate::hardened;
 use crate::large::Mapping;
 use crate::node::{self, Locked, Run, Slots};
 use crate::os::{self, Moved};
-use crate::segment::{Owner, OwnerWord, SLOT, SLOTS, SegmentPtr, SlotIndex, Use};
+use crate::segment::{FIRST_SLOT, Owner, OwnerWord, SLOT, SLOTS, SegmentPtr, SlotIndex, Use};
 
 /// The largest run among slabs, and the farthest alignment of any, in bytes: hardened, what always fits between two guards.
 const MAX_SMALL_RUN: usize = if hardened::ON { (hardened::GUARD_EVERY - 1) * SLOT } else { 2 << 20 };
@@ -175,9 +175,9 @@ impl Arena {
     }
 }
 
-/// Whether a block that no slab can serve is a run.
+/// Whether a block that no slab can serve is a run: an empty segment has room for it where its alignment wants it.
 pub(crate) fn is_run(size: usize, align: usize) -> bool {
-    size <= MAX_RUN && align <= MAX_RUN_ALIGN
+    size <= MAX_RUN && align <= MAX_RUN_ALIGN && size + align.max(FIRST_SLOT * SLOT) <= GRANULE
 }
 
 /// Clears a block that nobody uses yet: what was asked for of it, or all of its `length` bytes where blocks are to hold nothing
@@ -436,4 +436,18 @@ pub(crate) unsafe fn move_block(
         Large::Mapping(mapping) => free_mapping(mapping),
     }
     Some(new_block)
+}
+
+#[cfg(all(test, not(homing_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_block_counts_as_a_run_that_no_empty_segment_has_room_for_where_its_alignment_wants_it() {
+        for align in core::iter::successors(Some(1), |align| Some(align * 2)).take_while(|align| is_run(1, *align)) {
+            let longest = (1..=SLOTS).rev().find(|slots| is_run(slots * SLOT, align)).expect("a slot is a run");
+            let first = FIRST_SLOT.next_multiple_of(align.div_ceil(SLOT));
+            assert!(first + longest <= SLOTS, "{longest} slots, aligned to {align} bytes");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use core::ptr::{self, NonNull};
 use super::frees::AT_A_TIME;
 use super::{Arena, SPARE, SPARE_CARVED, emergency, idle};
 use crate::block::{self, Block};
-use crate::config::{self, Policy, Zero};
+use crate::config::{self, Zero};
 use crate::misuse::double_free;
 use crate::node::{self, Locked};
 use crate::os;
@@ -230,8 +230,9 @@ impl Arena {
             // mode takes what is not zero for a record of its own.
             // SAFETY: the slots were just taken and are committed.
             unsafe { slab.start().write_bytes(0, slab.slots() * SLOT) };
-        } else if !self.filled[class].get() && used_before > 0 && config::current().policy != Policy::Bind {
-            // The class has not filled a slab yet, and may use little of this one: but for its first blocks it is not kept in memory.
+        } else if !self.filled[class].get() && used_before > 0 && !config.keeps_pages() {
+            // The class has not filled a slab yet, and may use little of this one: but for its first blocks it is not kept in
+            // memory.
             let first = os::page_size().min(SLOT);
             // SAFETY: likewise. Where the kernel refuses, nothing has changed.
             let _ = unsafe { os::purge(slab.start().add(first), slab.slots() * SLOT - first) };
@@ -484,12 +485,12 @@ impl Arena {
     ///
     /// Large slabs are not kept so if they are too many, or much of them was used.
     fn all_came_back(&self, slab: Slab, pool: Option<&Locked>) {
-        if slab.slots() > 1 && !self.spares(slab, pool) {
-            return;
-        }
         let list = self.list(slab.class());
         if let Some(block) = slab.last_freed().filter(|_| list.get().is_some()) {
             double_free(block);
+        }
+        if slab.slots() > 1 && !self.spares(slab, pool) {
+            return;
         }
         if let Some((first, count)) = slab.take_local_but_last_freed() {
             list.set(Some(first));

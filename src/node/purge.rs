@@ -206,9 +206,6 @@ impl Locked {
         wanted.set(Wanted { aged: true, ..wanted.get() });
         inner.longest_freed.set(0);
         inner.regret.fade();
-        if config::current().pool_size == 0 {
-            let _ = self.drop_unused_segments(1);
-        }
     }
 
     /// How many dirty slots may wait.
@@ -223,8 +220,8 @@ impl Locked {
             // Of what was missed as soon as it had gone more may wait; and the longest run whole: a program that frees and takes
             // its like in turn has it in memory.
             let used = inner.used_slots.get() * SLOT;
-            let most = (used * MISSED_TIMES).min(MISSED_MOST.max(used / DIRTY_PART));
-            let missed = (inner.regret.allowed.get() * SLOT).min(most);
+            let most = used.saturating_mul(MISSED_TIMES).min(MISSED_MOST.max(used / DIRTY_PART));
+            let missed = inner.regret.allowed.get().saturating_mul(SLOT).min(most);
             (by_use + missed).max(inner.longest_freed.get() * SLOT)
         };
         waits_most().unwrap_or_else(by_use).saturating_add(config.pool_size) / SLOT
@@ -257,6 +254,10 @@ impl Locked {
             while wanted.aged && self.purge_some(Which::Aged) {}
             if wanted.aged {
                 self.inner().dirty.iter().for_each(SegmentPtr::age);
+                // Now that nothing waits in them any more.
+                if config::current().pool_size == 0 {
+                    let _ = self.drop_unused_segments(1);
+                }
             }
         }
         self.inner().leaving.thread.set(0);

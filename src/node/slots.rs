@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use super::at_hand::{LONGEST, PLACES, Place};
 use super::rooms::ByRow;
-use super::{Locked, Pool, bind, spread};
+use super::{ALARM, Locked, Pool, bind, spread};
 use crate::address_map::{self, Range};
 use crate::config;
 use crate::message::Line;
@@ -92,8 +92,10 @@ impl Pool {
         if run.count * SLOT > LONGEST || run.segment.used_for() != Use::Small {
             return Some(run);
         }
+        let old = self.place_near(near).put(run.name());
+        ALARM.ring_without_lock();
         // SAFETY: what is at hand are runs' names.
-        self.place_near(near).put(run.name()).map(|name| unsafe { Run::named(name) })
+        old.map(|name| unsafe { Run::named(name) })
     }
 }
 
@@ -109,9 +111,10 @@ impl Locked {
         take().or_else(|| if self.purge_for_want() { take() } else { None })
     }
 
-    /// The slots, if the memory for them is there; else they are free again.
+    /// The slots, if the memory for them is there, or will be wherever it is touched; else they are free again.
     fn provided(&self, slots: Slots, count: usize) -> Option<Slots> {
-        if slots.used_before == count || self.provide(slots.start(), count * SLOT) {
+        let is_first_touch = slots.segment.used_for() == Use::FirstTouch;
+        if is_first_touch || slots.used_before == count || self.provide(slots.start(), count * SLOT) {
             return Some(slots);
         }
         // Not dirty: they have no pages, or those that were obtained before there were no more.

@@ -12,9 +12,10 @@
 //! In the child of a `fork`, all but `NEVER` are `NONE`.
 //!
 //! The thread says `ASLEEP` before it looks whether there is anything to do, and who has something for it rings after that can
-//! be seen. Both look and change under one lock: so either the thread sees it, or who rings sees `ASLEEP`.
+//! be seen. Both look and change under one lock, or have a fence between what they write and what they look at: so either the
+//! thread sees it, or who rings sees `ASLEEP`.
 
-use super::{AtomicUsize, Ordering, const_unless_loom};
+use super::{AtomicUsize, Ordering, const_unless_loom, fence};
 
 const NONE: usize = 0;
 const BEGINNING: usize = 1;
@@ -92,6 +93,15 @@ impl Alarm {
         }
     }
 
+    /// Likewise, where it looks without a lock.
+    #[inline]
+    pub(crate) fn ring_without_lock(&self) {
+        if !matches!(self.state.load(Ordering::Relaxed), NONE | NEVER) {
+            fence(Ordering::SeqCst);
+            self.ring();
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn wake(&self) {
@@ -103,6 +113,7 @@ impl Alarm {
     /// For the thread: it is about to sleep for long, unless it finds something when it looks next.
     pub(crate) fn fall_asleep(&self) {
         self.change(AWAKE, ASLEEP);
+        fence(Ordering::SeqCst);
     }
 
     /// For the thread, after it fell asleep: sleeps so many milliseconds at most, unless somebody has rung since.

@@ -70,6 +70,22 @@ static void double_free_around_another(size_t size) {
     for (int i = 0; i < 5000; i++) tell(malloc(size), size);
 }
 
+/* Where the block waits on its arena's list, all others of a slab of which much was used are free, and so is it once more. */
+static void double_free_of_one_that_waits(size_t size) {
+    enum { MOST = 64 };
+    char *blocks[MOST], *again;
+    size_t count = 192 * 1024 / size + 2;
+    blocks[0] = take(size);
+    for (size_t i = 1; i < count; i++) blocks[i] = malloc(size);
+    give(blocks[0]);
+    free(blocks[1]);
+    again = malloc(size);
+    free(again);
+    for (size_t i = 2; i < count; i++) free(blocks[i]);
+    free(blocks[0]);
+    for (int i = 0; i < 5000; i++) tell(malloc(size), size);
+}
+
 /* Where the pages of the block have gone back in between: few blocks around it stay, some in each slab. */
 static void double_free_around_a_trim(size_t size) {
     size_t slab = size > 8192 ? MIB / 2 : MIB / 16, each = slab / size / 2 + 1, count = 4 * MIB / size;
@@ -347,7 +363,7 @@ static const struct {
     void (*act)(size_t);
     int is_leak;
 } CASES[] = {
-    CASE(double_free), CASE(double_free_around_another), CASE(double_free_around_a_trim), CASE(double_free_after_others), CASE(double_free_by_another_thread),
+    CASE(double_free), CASE(double_free_around_another), CASE(double_free_of_one_that_waits), CASE(double_free_around_a_trim), CASE(double_free_after_others), CASE(double_free_by_another_thread),
     CASE(double_free_of_anothers_block), CASE(double_free_in_two_threads), CASE(double_free_after_realloc_moved),
     CASE(double_free_after_realloc_to_nothing), CASE(double_free_of_calloc), CASE(double_free_of_realloc),
     CASE(double_free_aligned_64), CASE(double_free_aligned_4096), CASE(double_free_aligned_65536),
