@@ -41,6 +41,8 @@ pub(crate) struct Pool {
     inner: UnsafeCell<Inner>,
     /// Runs that count as in use, and that anybody may take.
     at_hand: [at_hand::Place; at_hand::PLACES],
+    /// Likewise for each use but the first, `Use::Small`.
+    long_at_hand: [at_hand::Place; Use::COUNT - 1],
 }
 const _: () = assert!(size_of::<Pool>() == 4096 || cfg!(not(target_pointer_width = "64")));
 
@@ -370,6 +372,7 @@ impl Pool {
                 },
             }),
             at_hand: [const { at_hand::Place::new() }; at_hand::PLACES],
+            long_at_hand: [const { at_hand::Place::new() }; Use::COUNT - 1],
         }
     }
 
@@ -419,7 +422,7 @@ impl Pool {
         if self.lock.is_abandoned() {
             // SAFETY: no other thread is there, and the fields are cells.
             unsafe { &*self.inner.get() }.abandon();
-            self.at_hand.iter().for_each(|place| {
+            self.at_hand.iter().chain(&self.long_at_hand).for_each(|place| {
                 let _ = place.put(0);
             });
         } else if let Some(pool) = self.try_lock() {

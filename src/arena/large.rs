@@ -83,21 +83,22 @@ impl Arena {
         }
         let want_zero = want_zero || config::current().zero != Zero::Off;
         let (slots, align) = (size.max(1).div_ceil(SLOT), align.div_ceil(SLOT));
-        if !grows && let Some(run) = node::pool(self.node()).take_at_hand(self.address(), slots, align) {
+        let used_for = used_for(size, part);
+        if !grows && let Some(run) = node::pool(self.node()).take_at_hand(used_for, self.address(), slots, align) {
             self.reused_runs.add(1);
             self.reused_bytes.add((slots * SLOT) as u64);
-            run.segment.set_owner(run.first, OwnerWord::run(slots));
-            if want_zero {
-                clear(run.start(), size, slots * SLOT);
-            }
-            return Some(Handed { block: run.start(), is_zero: want_zero });
+            return hand_out_run(
+                Slots { segment: run.segment, first: run.first, used_before: slots },
+                slots,
+                size,
+                want_zero,
+            );
         }
-        let used_for = used_for(size, part);
         let take = |pool: &Locked| {
             let taken = match grows {
                 true => {
                     // So that the block can grow over what it or its like had before, which is in the cache.
-                    pool.take_back_near(self.address());
+                    pool.take_back_near(used_for, self.address());
                     let room = (2 * slots).max(MAX_SMALL_RUN / SLOT).min(longest_run(used_for) / SLOT);
                     pool.take_slots_with_room(used_for, slots, align, room)?
                 }
@@ -107,6 +108,7 @@ impl Arena {
             Some(taken)
         };
         let taken = self.in_pool_or_nearest(take, take)?;
+        own_interior(taken.segment, taken.first, slots);
         hand_out_run(taken, slots, size, want_zero)
     }
 
@@ -202,22 +204,22 @@ fn hand_out_run(taken: Slots, slots: usize, size: usize, want_zero: bool) -> Opt
         is_zero = is_zero || want_zero && taken.used_before * 2 < slots && unsafe { os::purge(start, length) };
         let pool = node::pool(segment.node());
         if is_zero && segment.used_for() == Use::Bound && !pool.lock().provide(start, length) {
-            pool.lock().give_slots(segment, taken.first, slots);
+            pool.lock().give_run(Run { segment, first: taken.first, count: slots }, false);
             return None;
         }
     }
-    own_run(segment, taken.first, slots);
+    segment.set_owner(taken.first, OwnerWord::run(slots));
     if want_zero && !is_zero {
         clear(taken.start(), size, slots * SLOT);
     }
     Some(Handed { block: taken.start(), is_zero: is_zero || want_zero })
 }
 
-fn own_run(segment: SegmentPtr, first: SlotIndex, slots: usize) {
+/// Writes the owner words of a run's slots but for the first one.
+fn own_interior(segment: SegmentPtr, first: SlotIndex, slots: usize) {
     for slot in 1..slots {
         segment.set_owner(first.plus(slot), OwnerWord::RUN_INTERIOR);
     }
-    segment.set_owner(first, OwnerWord::run(slots));
 }
 
 /// Takes back a run of so many slots. Its owner word says `FREE` already.
@@ -290,7 +292,8 @@ pub(crate) fn resize_run(segment: SegmentPtr, block: NonNull<u8>, old: usize, ne
     if added.used_before > 0 && config::current().zero != Zero::Off {
         clear_pages(added.start(), (new - old) * SLOT);
     }
-    own_run(segment, first, new);
+    own_interior(segment, first, new);
+    segment.set_owner(first, OwnerWord::run(new));
     true
 }
 

@@ -14,12 +14,10 @@
 
 use crate::sync::{AtomicUsize, Ordering, const_unless_loom};
 
-/// Places of a pool.
+/// Places of a pool for runs that lie among slabs: 2 MiB each at most. Beside them is one for each kind of longer ones. Together
+/// they bound what is in none of the pool's counts of free memory.
 #[cfg(not(homing_loom))]
 pub(super) const PLACES: usize = 8;
-/// Bytes of a run that may be in one. Both together bound what is in none of the pool's counts of free memory.
-#[cfg(not(homing_loom))]
-pub(super) const LONGEST: usize = 2 << 20;
 
 /// A place. See the module's text.
 #[repr(align(64))]

@@ -3,7 +3,7 @@
 use core::ops::Range as Lengths;
 use core::ptr::NonNull;
 
-use super::at_hand::{LONGEST, PLACES, Place};
+use super::at_hand::{PLACES, Place};
 use super::rooms::ByRow;
 use super::{ALARM, Locked, Pool, bind, spread};
 use crate::address_map::{self, Range};
@@ -71,28 +71,26 @@ const LEAST_STEP: usize = 16;
 const STEP_PART: usize = 8;
 
 impl Pool {
-    /// The place for runs at hand of whoever is at that address.
-    fn place_near(&self, near: usize) -> &Place {
-        &self.at_hand[near / ARENA_ALIGN % PLACES]
+    /// The place for such runs at hand of whoever is at that address.
+    fn place_near(&self, used_for: Use, near: usize) -> &Place {
+        let long = (used_for as usize).checked_sub(1).and_then(|long| self.long_at_hand.get(long));
+        long.unwrap_or(&self.at_hand[near / ARENA_ALIGN % PLACES])
     }
 
     /// A run of just so many slots that is at hand for the arena at that address and begins at a multiple of `align` slots. Its
     /// interior's owner words are as they were.
     #[inline]
-    pub(crate) fn take_at_hand(&self, near: usize, count: usize, align: usize) -> Option<Run> {
+    pub(crate) fn take_at_hand(&self, used_for: Use, near: usize, count: usize, align: usize) -> Option<Run> {
         // SAFETY: what is at hand are runs' names.
         let run = |name| unsafe { Run::named(name) };
         let fits = |name: usize| name % SLOT == count && run(name).first.get().is_multiple_of(align);
-        self.place_near(near).take_if(fits).map(run)
+        self.place_near(used_for, near).take_if(fits).map(run)
     }
 
-    /// Keeps a freed run at hand there; gives what has to go back for it: another, or itself if it is too long.
+    /// Keeps a freed run at hand there; gives what has to go back for it.
     #[inline]
     pub(crate) fn keep_at_hand(&self, near: usize, run: Run) -> Option<Run> {
-        if run.count * SLOT > LONGEST || run.segment.used_for() != Use::Small {
-            return Some(run);
-        }
-        let old = self.place_near(near).put(run.name());
+        let old = self.place_near(run.segment.used_for(), near).put(run.name());
         ALARM.ring_without_lock();
         // SAFETY: what is at hand are runs' names.
         old.map(|name| unsafe { Run::named(name) })
@@ -294,12 +292,13 @@ impl Locked {
 
     /// Takes all runs back that are at hand. True where there was one.
     pub(crate) fn take_back_at_hand(&self) -> bool {
-        self.pool.at_hand.iter().fold(false, |any, place| self.take_back_from(place) | any)
+        let places = self.pool.at_hand.iter().chain(&self.pool.long_at_hand);
+        places.fold(false, |any, place| self.take_back_from(place) | any)
     }
 
-    /// Takes the run back that is at hand for the arena at that address, if there is one.
-    pub(crate) fn take_back_near(&self, near: usize) {
-        let _ = self.take_back_from(self.pool.place_near(near));
+    /// Takes such a run back that is at hand for the arena at that address, if there is one.
+    pub(crate) fn take_back_near(&self, used_for: Use, near: usize) {
+        let _ = self.take_back_from(self.pool.place_near(used_for, near));
     }
 
     fn take_back_from(&self, place: &Place) -> bool {
