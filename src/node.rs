@@ -422,9 +422,7 @@ impl Pool {
         if self.lock.is_abandoned() {
             // SAFETY: no other thread is there, and the fields are cells.
             unsafe { &*self.inner.get() }.abandon();
-            self.at_hand.iter().chain(&self.long_at_hand).for_each(|place| {
-                let _ = place.put(0);
-            });
+            self.at_hand.iter().chain(&self.long_at_hand).for_each(at_hand::Place::forget);
         } else if let Some(pool) = self.try_lock() {
             pool.take_back_what_leaves();
         }
@@ -566,8 +564,7 @@ impl Locked {
         self.used().saturating_add((inner.dirty_slots.get() + inner.leaving.slots()) * crate::segment::SLOT)
     }
 
-    /// Whether so many more bytes in use stay within the pool's limit. Whoever takes them has
-    /// [`heed_limit`](Self::heed_limit) see to the rest.
+    /// Whether so many more bytes in use stay within the pool's limit; [`heed_limit`](Self::heed_limit) sees to the rest.
     fn has_room_for(&self, bytes: usize) -> bool {
         let fits = || bytes <= config::current().pool_limit.saturating_sub(self.used());
         fits() || self.take_back_at_hand() && fits()

@@ -40,6 +40,12 @@ impl Place {
         (name != 0 && fits(name) && is_taken()).then_some(name)
     }
 
+    /// Forgets what is there.
+    #[cfg(not(homing_loom))]
+    pub(super) fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     /// Puts a run there, or nothing; gives what was there.
     #[inline]
     pub(super) fn put(&self, name: usize) -> Option<usize> {
