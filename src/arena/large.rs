@@ -95,10 +95,12 @@ impl Arena {
             );
         }
         let take = |pool: &Locked| {
+            // What is at hand is of another length, and may serve as a part; or a block can grow over what its like had before.
+            if grows || used_for != Use::Small {
+                pool.take_back_near(used_for, self.address());
+            }
             let taken = match grows {
                 true => {
-                    // So that the block can grow over what it or its like had before, which is in the cache.
-                    pool.take_back_near(used_for, self.address());
                     let room = (2 * slots).max(MAX_SMALL_RUN / SLOT).min(longest_run(used_for) / SLOT);
                     pool.take_slots_with_room(used_for, slots, align, room)?
                 }
