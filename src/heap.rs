@@ -292,7 +292,9 @@ extern "C" fn free_specially<C: Claim>(block: NonNull<u8>, segment: SegmentPtr, 
     let word = segment.owner_if_any(slot);
     match word.decode() {
         Owner::Run(slots) => {
-            if let Err(error) = place::look(block) {
+            if !address.is_multiple_of(SLOT)
+                && let Err(error) = place::look(block)
+            {
                 fail(error);
             }
             if !segment.free_owner(slot, word) {
@@ -412,12 +414,9 @@ pub(crate) unsafe fn reallocate<C: Claim>(
         }
         Place::Watched(watched) => return checked::reallocate(watched, new_size, align, base, claim),
     };
-    // What has grown this far may well grow on, which a run can do in place.
-    let new = if new_size > GROWS_IN_RUNS && new_size > old_size {
-        allocate_growing(new_size, align, base)
-    } else {
-        allocate(new_size, align, base)
-    };
+    // What has grown this far by and by may well grow on, which a run can do in place.
+    let grows = new_size > GROWS_IN_RUNS && new_size > old_size && old_size > new_size / 4;
+    let new = if grows { allocate_growing(new_size, align, base) } else { allocate(new_size, align, base) };
     if let Some(new) = NonNull::new(new) {
         // SAFETY: both blocks are at least that long, and apart.
         unsafe { new.copy_from_nonoverlapping(block, old_size.min(new_size)) };

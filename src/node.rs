@@ -98,7 +98,7 @@ impl Inner {
     }
 }
 
-/// What a pool counts for the statistics.
+/// For the statistics.
 #[derive(Default)]
 struct Counts {
     peak: Cell<usize>,
@@ -179,7 +179,7 @@ pub(crate) fn pool(node: NodeIndex) -> &'static Pool {
     &POOLS[node.get()]
 }
 
-/// Where a thread runs, in so far as its [`home`] depends on it: while this stays the same, so does the home.
+/// Where a thread runs: while this stays the same, so does its [`home`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Whereabouts(core::num::NonZeroU32);
 
@@ -194,7 +194,7 @@ pub(crate) fn may_have_moved(seen_at: Option<Whereabouts>) -> bool {
     }
 }
 
-/// Whether a thread that was seen there plainly has the same home still. Calls nothing.
+/// Whether a thread that was seen there plainly has the same home. Calls nothing.
 #[inline(always)]
 pub(crate) fn stands_still(seen_at: Option<Whereabouts>) -> bool {
     let epoch = EPOCH.load(Ordering::Acquire);
@@ -406,8 +406,7 @@ impl Pool {
 
     /// Waits for the pool and holds it, if it is in use.
     pub(crate) fn lock_started(&'static self) -> Option<Locked> {
-        let locked = Locked { pool: self, guard: Some(self.lock.lock()) };
-        locked.inner().started.get().then_some(locked)
+        Some(Locked { pool: self, guard: Some(self.lock.lock()) }).filter(|pool| pool.inner().started.get())
     }
 
     /// Whether the calling thread must not wait for the pool, since it comes in on top of itself, as a signal handler, and
@@ -419,12 +418,16 @@ impl Pool {
     /// In the child of a `fork`: if another thread held the pool, all that it keeps may be half changed, and is given up.
     /// What lies in its segments stays where it is.
     pub(crate) fn after_fork_in_child(&'static self) {
+        // SAFETY: no other thread is there, and the fields are cells.
+        let inner = unsafe { &*self.inner.get() };
         if self.lock.is_abandoned() {
-            // SAFETY: no other thread is there, and the fields are cells.
-            unsafe { &*self.inner.get() }.abandon();
+            inner.abandon();
             self.at_hand.iter().chain(&self.long_at_hand).for_each(at_hand::Place::forget);
         } else if let Some(pool) = self.try_lock() {
             pool.take_back_what_leaves();
+        } else {
+            // A signal handler has forked on top of the thread that holds the pool, which goes on when it returns.
+            inner.leaving.note_fork();
         }
     }
 
@@ -512,9 +515,9 @@ impl Locked {
         self.inner().leaving.slots() > 0
     }
 
-    /// Likewise, by another thread.
+    /// The same, by another thread.
     pub(crate) fn is_purged_by_another(&self) -> bool {
-        self.is_purging() && self.inner().leaving.thread() != os::thread_token()
+        self.is_purging() && self.inner().leaving.is_anothers()
     }
 
     /// All segments.
@@ -535,8 +538,7 @@ impl Locked {
 
     /// The most bytes in use ever may be those of now.
     pub(crate) fn note_peak(&self) {
-        let peak = &self.inner().counts.peak;
-        peak.set(peak.get().max(self.used()));
+        self.inner().counts.peak.update(|peak| peak.max(self.used()));
     }
 
     /// Counts a block beyond slabs' as handed out.
@@ -554,8 +556,7 @@ impl Locked {
 
     /// Counts a request that this pool could not serve within its limit and another did.
     pub(crate) fn count_spill(&self) {
-        let counts = &self.inner().counts;
-        counts.spilled.set(counts.spilled.get() + 1);
+        self.inner().counts.spilled.update(|spilled| spilled + 1);
     }
 
     /// Bytes in use, and free ones that have not gone back to the kernel.

@@ -118,6 +118,8 @@ pub(super) struct Leaving {
     wanted: Cell<Wanted>,
     /// The token of that thread, or 0.
     thread: Cell<usize>,
+    /// Whether that thread is gone: in the child of a `fork` by a thread that held the pool.
+    is_gone: Cell<bool>,
     runs: [Cell<Option<Run>>; AT_ONCE],
     slots: Cell<usize>,
 }
@@ -127,6 +129,7 @@ impl Leaving {
         Leaving {
             wanted: Cell::new(Wanted { excess: false, aged: false, all: false }),
             thread: Cell::new(0),
+            is_gone: Cell::new(false),
             runs: [const { Cell::new(None) }; AT_ONCE],
             slots: Cell::new(0),
         }
@@ -139,9 +142,15 @@ impl Leaving {
         self.slots.set(0);
     }
 
-    /// The token of the thread that does it, or 0.
-    pub(super) fn thread(&self) -> usize {
-        self.thread.get()
+    /// Whether another thread does it.
+    pub(super) fn is_anothers(&self) -> bool {
+        let thread = self.thread.get();
+        thread != 0 && thread != os::thread_token() && !self.is_gone.get()
+    }
+
+    /// In the child of a `fork`, where the calling thread holds the pool and goes on with it: no other thread is there.
+    pub(super) fn note_fork(&self) {
+        self.is_gone.set(self.is_gone.get() || self.is_anothers());
     }
 
     /// How many slots they are.
@@ -153,7 +162,7 @@ impl Leaving {
     #[inline]
     fn is_wanted(&self) -> bool {
         let wanted = self.wanted.get();
-        (wanted.excess || wanted.aged || wanted.all) && self.thread.get() == 0
+        (wanted.excess || wanted.aged || wanted.all) && (self.thread.get() == 0 || self.is_gone.get())
     }
 }
 
@@ -246,6 +255,9 @@ impl Locked {
         if holds_another() {
             return;
         }
+        if self.inner().leaving.is_gone.replace(false) {
+            let _ = self.put_back_what_left(&[false; AT_ONCE]);
+        }
         self.inner().leaving.thread.set(os::thread_token());
         for _ in 0..ROUNDS {
             let wanted = self.inner().leaving.wanted.take();
@@ -324,10 +336,10 @@ impl Locked {
 
     /// In the child of a `fork`: puts the slots back whose pages another thread was giving to the kernel.
     pub(super) fn take_back_what_leaves(&self) {
-        let thread = &self.inner().leaving.thread;
-        if thread.get() != 0 && thread.get() != os::thread_token() {
+        let leaving = &self.inner().leaving;
+        if leaving.is_anothers() {
             let _ = self.put_back_what_left(&[false; AT_ONCE]);
-            thread.set(0);
+            leaving.thread.set(0);
         }
     }
 
@@ -435,8 +447,8 @@ mod tests {
     use crate::node::spread;
     use crate::segment::Use;
 
-    #[test]
-    fn slots_whose_pages_another_thread_was_giving_back_when_the_process_forked_are_free_in_the_child() {
+    /// The pool, 4 slots of which another thread is giving back, which stands where it does so without the lock.
+    fn with_slots_on_their_way() -> &'static Pool {
         // Nothing here is spread.
         let unused = pool(spread());
         let other = std::thread::spawn(move || {
@@ -447,14 +459,31 @@ mod tests {
             pool.inner().leaving.thread.set(os::thread_token());
             assert!(pool.take_what_leaves(Which::Aged));
             assert_eq!((pool.inner().dirty_slots.get(), pool.inner().leaving.slots()), (0, 4));
-            // The thread stands where it gives them back without the lock.
         });
         other.join().unwrap();
+        unused
+    }
+
+    #[test]
+    fn slots_whose_pages_another_thread_was_giving_back_when_the_process_forked_are_free_in_the_child() {
+        let unused = with_slots_on_their_way();
         unused.after_fork_in_child();
         let pool = unused.lock();
         assert_eq!((pool.inner().dirty_slots.get(), pool.inner().leaving.slots()), (4, 0));
-        assert_eq!(pool.inner().leaving.thread(), 0, "else nothing would ever go back again");
+        assert_eq!(pool.inner().leaving.thread.get(), 0, "else nothing would ever go back again");
         assert!(!pool.is_purging());
-        assert_eq!(pool.take_slots(Use::Small, 4, 1).expect("they are free").used_before, 4);
+        drop(pool);
+
+        // Likewise where a signal handler forks on top of a thread that holds the pool.
+        let unused = with_slots_on_their_way();
+        let mut pool = unused.lock();
+        assert!(pool.is_purged_by_another());
+        unused.after_fork_in_child();
+        assert!(!pool.is_purged_by_another(), "else whoever finds nothing would wait for it");
+        pool.inner().leaving.wanted.set(Wanted { all: true, ..Wanted::default() });
+        assert!(pool.inner().leaving.is_wanted(), "else nothing would ever go back again");
+        pool.purge_apart();
+        assert_eq!((pool.inner().dirty_slots.get(), pool.inner().leaving.slots()), (0, 0));
+        assert_eq!(pool.take_slots(Use::Small, 4, 1).expect("they are free").used_before, 0);
     }
 }
