@@ -61,7 +61,8 @@ pub fn grow_past_neighbour(numbers: &mut Numbers) {
         blocks.extend(Block::take(SIZE, 8, numbers.next()));
         let has_neighbour = |block: &Block| blocks.iter().any(|other| other.range().0 == block.range().0 + SIZE);
         if let Some(crowded) = blocks.iter().position(has_neighbour) {
-            return drop(blocks[crowded].resize(4 * SIZE));
+            blocks[crowded].resize(4 * SIZE);
+            return;
         }
     }
 }
