@@ -87,12 +87,7 @@ impl Arena {
         if !grows && let Some(run) = node::pool(self.node()).take_at_hand(used_for, self.address(), slots, align) {
             self.reused_runs.add(1);
             self.reused_bytes.add((slots * SLOT) as u64);
-            return hand_out_run(
-                Slots { segment: run.segment, first: run.first, used_before: slots },
-                slots,
-                size,
-                want_zero,
-            );
+            return hand_out_run(Slots { run, used_before: slots }, size, want_zero);
         }
         let take = |pool: &Locked| {
             // What is at hand is of another length, and may serve as a part; or a block can grow over what its like had before.
@@ -111,11 +106,11 @@ impl Arena {
         };
         let taken = self.in_pool_or_nearest(take, take)?;
         own_interior(taken.segment, taken.first, slots);
-        hand_out_run(taken, slots, size, want_zero)
+        hand_out_run(taken, size, want_zero)
     }
 
-    /// What `serve` gives for the pool of this arena's node; if it gives nothing, for the nearest other node. Once no other may serve, what `last` gives for its own, where this
-    /// arena and the idle ones have given up the slabs without a block in use.
+    /// What `serve` gives for the pool of this arena's node; if it gives nothing, for the nearest other node. Once no other may
+    /// serve, what `last` gives for its own, where this arena and the idle ones have given up the slabs without a block in use.
     pub(super) fn in_pool_or_nearest<R>(
         &self,
         mut serve: impl FnMut(&Locked) -> Option<R>,
@@ -196,8 +191,8 @@ fn clear_pages(block: NonNull<u8>, size: usize) {
     unsafe { block.write_bytes(0, size) };
 }
 
-fn hand_out_run(taken: Slots, slots: usize, size: usize, want_zero: bool) -> Option<Handed> {
-    let segment = taken.segment;
+fn hand_out_run(taken: Slots, size: usize, want_zero: bool) -> Option<Handed> {
+    let Run { segment, first, count: slots } = taken.run;
     let mut is_zero = taken.used_before == 0;
     if !is_zero && segment.used_for() != Use::Small {
         let (start, length) = (taken.start(), slots * SLOT);
@@ -206,11 +201,11 @@ fn hand_out_run(taken: Slots, slots: usize, size: usize, want_zero: bool) -> Opt
         is_zero = is_zero || want_zero && taken.used_before * 2 < slots && unsafe { os::purge(start, length) };
         let pool = node::pool(segment.node());
         if is_zero && segment.used_for() == Use::Bound && !pool.lock().provide(start, length) {
-            pool.lock().give_run(Run { segment, first: taken.first, count: slots }, false);
+            pool.lock().give_run(taken.run, false);
             return None;
         }
     }
-    segment.set_owner(taken.first, OwnerWord::run(slots));
+    segment.set_owner(first, OwnerWord::run(slots));
     if want_zero && !is_zero {
         clear(taken.start(), size, slots * SLOT);
     }

@@ -18,22 +18,6 @@ const LEFT_PART: usize = 16;
 const LEFT_LEAST: usize = 4 << 20;
 const LEFT_MOST: usize = 1 << 30;
 
-/// Adjacent slots that were taken.
-#[derive(Clone, Copy)]
-pub(crate) struct Slots {
-    pub(crate) segment: SegmentPtr,
-    pub(crate) first: SlotIndex,
-    /// How many of them hold old data; 0: all of it reads as zero.
-    pub(crate) used_before: usize,
-}
-
-impl Slots {
-    /// The first byte.
-    pub(crate) fn start(&self) -> NonNull<u8> {
-        self.segment.slot_start(self.first)
-    }
-}
-
 /// Adjacent slots.
 #[derive(Clone, Copy)]
 pub(crate) struct Run {
@@ -62,6 +46,22 @@ impl Run {
     }
 }
 const _: () = assert!(SLOTS < SLOT);
+
+/// Adjacent slots that were taken.
+#[derive(Clone, Copy)]
+pub(crate) struct Slots {
+    pub(crate) run: Run,
+    /// How many of them hold old data; 0: all of it reads as zero.
+    pub(crate) used_before: usize,
+}
+
+impl core::ops::Deref for Slots {
+    type Target = Run;
+
+    fn deref(&self) -> &Run {
+        &self.run
+    }
+}
 
 /// Segments that are looked at, where none is known to have a hole that is long enough, before another is taken.
 const LOOKED_AT: usize = 16;
@@ -105,12 +105,13 @@ impl Locked {
             return None;
         }
         // What waits to go back to the kernel may be what is wanting.
-        let take = || self.find_slots(used_for, count, align).and_then(|slots| self.provided(slots, count));
+        let take = || self.find_slots(used_for, count, align).and_then(|slots| self.provided(slots));
         take().or_else(|| if self.purge_for_want() { take() } else { None })
     }
 
     /// The slots, if the memory for them is there, or will be wherever it is touched; else they are free again.
-    fn provided(&self, slots: Slots, count: usize) -> Option<Slots> {
+    fn provided(&self, slots: Slots) -> Option<Slots> {
+        let count = slots.count;
         let is_first_touch = slots.segment.used_for() == Use::FirstTouch;
         if is_first_touch || slots.used_before == count || self.provide(slots.start(), count * SLOT) {
             return Some(slots);
@@ -189,7 +190,7 @@ impl Locked {
         self.find_dirty(used_for, count, align, room)
             .or_else(|| self.find_dirty(used_for, count, align, count))
             .or_else(|| self.find_hole(used_for, count, align, room, LOOKED_AT))
-            .and_then(|slots| self.provided(slots, count))
+            .and_then(|slots| self.provided(slots))
             .or_else(|| self.take_slots(used_for, count, align))
     }
 
@@ -204,7 +205,7 @@ impl Locked {
             inner.dirty_slots.set(inner.dirty_slots.get() - used_before);
             inner.regret.note_missed(count - used_before);
             self.note_peak();
-            slots = Some(Slots { segment, first, used_before });
+            slots = Some(Slots { run: Run { segment, first, count }, used_before });
         } else {
             segment.cut();
         }
@@ -220,7 +221,7 @@ impl Locked {
         if !self.has_room_for(more * SLOT) || !self.has(segment) || !segment.are_free(end, more) {
             return None;
         }
-        self.take_at(segment, end, more).and_then(|slots| self.provided(slots, more))
+        self.take_at(segment, end, more).and_then(|slots| self.provided(slots))
     }
 
     /// How many slots more a segment is mapped: the more the pool has, the more at a time, up to whole segments; for long runs
